@@ -1,0 +1,346 @@
+"""Everything that can go wrong inside the indexer, as one tree.
+
+    IndexerError
+    ├── InvalidArgumentError        the caller sent something that can never be right
+    │   ├── InvalidNameError
+    │   ├── InvalidVectorError
+    │   ├── InvalidLabelsError
+    │   ├── InvalidPageTokenError
+    │   └── ImageError              the image cannot be used
+    │       ├── EmptyImageError
+    │       ├── UnsupportedImageError
+    │       ├── CorruptImageError
+    │       ├── ImageTooLargeError
+    │       ├── NoFaceError
+    │       ├── SeveralFacesError
+    │       └── ImageCrashedWorkerError
+    ├── NotFoundError
+    │   ├── GalleryNotFoundError
+    │   ├── IdentityNotFoundError
+    │   └── FaceNotFoundError
+    ├── AlreadyExistsError
+    │   ├── GalleryExistsError
+    │   ├── IdentityExistsError
+    │   ├── FaceExistsError
+    │   └── RequestIdReusedError
+    ├── EtagMismatchError           somebody else changed the resource first
+    ├── FailedPreconditionError     right in itself, but not in this state
+    │   ├── ModelMismatchError
+    │   ├── ModelNotAvailableError
+    │   ├── GalleryTooLargeError
+    │   ├── GalleryClosedError
+    │   ├── DataDirectoryLockedError
+    │   └── FormatTooNewError
+    ├── ModelError                  a model card or its weights are refused
+    │   ├── InvalidModelCardError
+    │   ├── ModelFileMissingError
+    │   ├── ModelDigestError
+    │   ├── UnsupportedOperatorError
+    │   └── ModelShapeError
+    ├── ExhaustedError              a limit is reached; later or smaller may work
+    │   ├── OverloadedError
+    │   ├── LimitExceededError
+    │   └── StorageFullError
+    ├── UnavailableError            try again
+    │   └── WorkersUnavailableError
+    ├── DeadlineExceededError
+    ├── CancelledError
+    └── StorageCorruptError         stored bytes are not what was written
+
+Each class carries a `reason`: the stable word that goes over the wire
+(`visagedb.v1.ErrorReason` without its prefix). A message says what is wrong and,
+where there is one, what to do about it.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class IndexerError(Exception):
+    """Base of all errors the indexer raises on purpose.
+
+    Args:
+        message: One sentence for a person.
+        metadata: Machine-readable details (short strings), passed on to the caller.
+    """
+
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, message: str, metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = dict(metadata or {})
+
+    def __reduce__(self) -> tuple[type["IndexerError"], tuple[str, dict[str, str]]]:
+        """Errors travel between processes; the default would lose the metadata."""
+        return type(self), (self.message, self.metadata)
+
+
+class InvalidArgumentError(IndexerError):
+    """The caller sent something that can never be right."""
+
+    reason = "INVALID_ARGUMENT"
+
+
+class InvalidNameError(InvalidArgumentError):
+    """An id or resource name has forbidden characters or the wrong length."""
+
+    reason = "INVALID_NAME"
+
+
+class InvalidVectorError(InvalidArgumentError):
+    """A vector has the wrong length, holds NaN or infinity, or is zero."""
+
+    reason = "INVALID_VECTOR"
+
+
+class InvalidLabelsError(InvalidArgumentError):
+    """Labels or metadata break a limit or are malformed."""
+
+    reason = "INVALID_LABELS"
+
+
+class InvalidPageTokenError(InvalidArgumentError):
+    """A page token was not issued by this server for this listing."""
+
+    reason = "INVALID_PAGE_TOKEN"
+
+
+class ImageError(InvalidArgumentError):
+    """The image cannot be used."""
+
+    reason = "INVALID_IMAGE"
+
+
+class EmptyImageError(ImageError):
+    """There are no bytes."""
+
+    reason = "EMPTY_IMAGE"
+
+
+class UnsupportedImageError(ImageError):
+    """The bytes are not an image in a supported format."""
+
+    reason = "UNSUPPORTED_IMAGE_FORMAT"
+
+
+class CorruptImageError(ImageError):
+    """The format is known, but the bytes are damaged or cut short."""
+
+    reason = "CORRUPT_IMAGE"
+
+
+class ImageTooLargeError(ImageError):
+    """More bytes or pixels than the limits allow; checked before decoding."""
+
+    reason = "IMAGE_TOO_LARGE"
+
+
+class NoFaceError(ImageError):
+    """No face was found where one is needed."""
+
+    reason = "NO_FACE"
+
+
+class SeveralFacesError(ImageError):
+    """More than one face was found where exactly one is expected."""
+
+    reason = "SEVERAL_FACES"
+
+
+class ImageCrashedWorkerError(ImageError):
+    """The image ended its embedding process, twice, or held it beyond the time limit."""
+
+    reason = "IMAGE_CRASHED_WORKER"
+
+
+class NotFoundError(IndexerError):
+    """Something that was named does not exist."""
+
+    reason = "NOT_FOUND"
+
+
+class GalleryNotFoundError(NotFoundError):
+    """There is no gallery of this name."""
+
+    reason = "GALLERY_NOT_FOUND"
+
+
+class IdentityNotFoundError(NotFoundError):
+    """The gallery has no identity of this id."""
+
+    reason = "IDENTITY_NOT_FOUND"
+
+
+class FaceNotFoundError(NotFoundError):
+    """The identity has no face of this id."""
+
+    reason = "FACE_NOT_FOUND"
+
+
+class AlreadyExistsError(IndexerError):
+    """Something of this name exists already."""
+
+    reason = "ALREADY_EXISTS"
+
+
+class GalleryExistsError(AlreadyExistsError):
+    """There is a gallery of this name already."""
+
+    reason = "GALLERY_EXISTS"
+
+
+class IdentityExistsError(AlreadyExistsError):
+    """There is an identity of this id already."""
+
+    reason = "IDENTITY_EXISTS"
+
+
+class FaceExistsError(AlreadyExistsError):
+    """There is a face of this id already, made from something else."""
+
+    reason = "FACE_EXISTS"
+
+
+class RequestIdReusedError(AlreadyExistsError):
+    """The request id was used before for a different request."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
+class EtagMismatchError(IndexerError):
+    """The resource changed since the caller read it."""
+
+    reason = "ETAG_MISMATCH"
+
+
+class FailedPreconditionError(IndexerError):
+    """The request is right in itself, but not in the present state."""
+
+    reason = "FAILED_PRECONDITION"
+
+
+class ModelMismatchError(FailedPreconditionError):
+    """A vector was made by another model than the gallery's."""
+
+    reason = "MODEL_MISMATCH"
+
+
+class ModelNotAvailableError(FailedPreconditionError):
+    """This server cannot run the model: not installed, unknown, or refused."""
+
+    reason = "MODEL_NOT_AVAILABLE"
+
+
+class GalleryTooLargeError(FailedPreconditionError):
+    """The gallery has more faces than this operation supports."""
+
+    reason = "GALLERY_TOO_LARGE"
+
+
+class GalleryClosedError(FailedPreconditionError):
+    """The gallery is being deleted or the server is stopping."""
+
+    reason = "GALLERY_CLOSED"
+
+
+class DataDirectoryLockedError(FailedPreconditionError):
+    """Another process owns the data directory."""
+
+    reason = "DATA_DIRECTORY_LOCKED"
+
+
+class FormatTooNewError(FailedPreconditionError):
+    """The data was written by a newer version of VisageDB."""
+
+    reason = "FORMAT_TOO_NEW"
+
+
+class ModelError(IndexerError):
+    """A model card or its weights are refused."""
+
+    reason = "INVALID_MODEL"
+
+
+class InvalidModelCardError(ModelError):
+    """The card is not valid TOML, or a field is missing or wrong."""
+
+    reason = "INVALID_MODEL_CARD"
+
+
+class ModelFileMissingError(ModelError):
+    """The weights are not where the card says."""
+
+    reason = "MODEL_FILE_MISSING"
+
+
+class ModelDigestError(ModelError):
+    """The weights are not the ones the card was written for."""
+
+    reason = "MODEL_DIGEST_MISMATCH"
+
+
+class UnsupportedOperatorError(ModelError):
+    """The network uses an operator, or a form of one, that the importer does not know."""
+
+    reason = "UNSUPPORTED_OPERATOR"
+
+
+class ModelShapeError(ModelError):
+    """The network's inputs or outputs do not have the card's shapes."""
+
+    reason = "MODEL_SHAPE_MISMATCH"
+
+
+class ExhaustedError(IndexerError):
+    """A limit is reached; later or smaller may work."""
+
+    reason = "RESOURCE_EXHAUSTED"
+
+
+class OverloadedError(ExhaustedError):
+    """Too much work is waiting already."""
+
+    reason = "OVERLOADED"
+
+
+class LimitExceededError(ExhaustedError):
+    """A fixed limit of this release would be passed."""
+
+    reason = "LIMIT_EXCEEDED"
+
+
+class StorageFullError(ExhaustedError):
+    """The disk or the database's address range is full; nothing was changed."""
+
+    reason = "STORAGE_FULL"
+
+
+class UnavailableError(IndexerError):
+    """A passing condition; try again."""
+
+    reason = "UNAVAILABLE"
+
+
+class WorkersUnavailableError(UnavailableError):
+    """The embedding processes are stopped or cannot be started."""
+
+    reason = "WORKERS_UNAVAILABLE"
+
+
+class DeadlineExceededError(IndexerError):
+    """The caller's deadline passed before the work was done."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+class CancelledError(IndexerError):
+    """The caller gave up, or an operation was cancelled."""
+
+    reason = "CANCELLED"
+
+
+class StorageCorruptError(IndexerError):
+    """Stored bytes are not what was written."""
+
+    reason = "STORAGE_CORRUPT"

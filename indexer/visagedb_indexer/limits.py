@@ -1,0 +1,75 @@
+"""Every limit of the engine in one place, with the relations between them asserted.
+
+Sizes are in bytes, times in seconds, unless the name says otherwise.
+"""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+# Names
+ID_LENGTH_MAX: Final = 128
+"""Characters in a gallery, identity or face id."""
+REQUEST_ID_LENGTH_MAX: Final = 128
+
+# Identities
+LABELS_PER_IDENTITY_MAX: Final = 32
+LABEL_KEY_LENGTH_MAX: Final = 63
+LABEL_VALUE_LENGTH_MAX: Final = 255
+METADATA_BYTES_MAX: Final = 16 * KIB
+FACES_PER_IDENTITY_MAX: Final = 10_000
+
+# Vectors
+VECTOR_DIMENSION_MIN: Final = 1
+VECTOR_DIMENSION_MAX: Final = 2048
+VECTOR_NORM_MIN: Final = 1e-6
+"""A vector shorter than this has no direction worth keeping."""
+
+# Images
+IMAGE_BYTES_MAX: Final = 20 * MIB
+IMAGE_PIXELS_MAX: Final = 100_000_000
+IMAGE_SIDE_PIXELS_MAX: Final = 20_000
+DETECTION_SIDE_PIXELS_MAX: Final = 1600
+"""Larger images are scaled down to this longer side before the detector sees them."""
+FACE_SIDE_PIXELS_MIN: Final = 20
+FACES_PER_IMAGE_MAX: Final = 512
+
+# Embedding workers
+WORKERS_MAX: Final = 256
+WORKER_BATCH_IMAGES_MAX: Final = 8
+WORKER_QUEUE_IMAGES_MAX: Final = 256
+WORKER_QUEUE_BYTES_MAX: Final = 256 * MIB
+WORKER_BATCH_SECONDS_MAX: Final = 120.0
+"""A worker that holds one batch longer than this is taken for hung and replaced."""
+WORKER_START_SECONDS_MAX: Final = 120.0
+WORKER_ATTEMPTS_PER_IMAGE_MAX: Final = 2
+
+# Store
+MAP_BYTES_GALLERY: Final = 1024 * GIB
+"""Address range of a gallery's database: sparse, so it costs nothing until used."""
+MAP_BYTES_CATALOGUE: Final = 16 * GIB
+READERS_MAX: Final = 512
+COMMIT_COMMANDS_MAX: Final = 4096
+COMMIT_BYTES_MAX: Final = 64 * MIB
+REQUEST_ID_SECONDS_KEPT: Final = 24 * 3600.0
+GALLERIES_MAX: Final = 10_000
+
+# Search
+TOP_K_MAX: Final = 1000
+PROBES_PER_REQUEST_MAX: Final = 256
+PAGE_SIZE_MAX: Final = 1000
+PAGE_SIZE_DEFAULT: Final = 100
+
+# Clustering
+CLUSTER_FACES_MAX: Final = 10_000
+"""The exact graph compares every pair; beyond this it would not be a short job."""
+
+assert IMAGE_SIDE_PIXELS_MAX * 16 > DETECTION_SIDE_PIXELS_MAX
+assert FACE_SIDE_PIXELS_MIN < DETECTION_SIDE_PIXELS_MAX
+assert WORKER_BATCH_IMAGES_MAX <= WORKER_QUEUE_IMAGES_MAX
+assert WORKER_QUEUE_BYTES_MAX >= IMAGE_BYTES_MAX
+assert VECTOR_DIMENSION_MIN <= VECTOR_DIMENSION_MAX
+assert PAGE_SIZE_DEFAULT <= PAGE_SIZE_MAX
+assert COMMIT_BYTES_MAX >= VECTOR_DIMENSION_MAX * 4
