@@ -1,0 +1,1 @@
+"""Generated from proto/visagedb/v1."""
