@@ -1,0 +1,172 @@
+"""Methods about enrolled faces."""
+
+from collections.abc import Mapping
+
+from visagedb import _convert as convert
+from visagedb._call import Call, Page, Pages, call
+from visagedb._inputs import (
+    ImageInput,
+    VectorInput,
+    image_bytes,
+    new_request_id,
+    only_one_of,
+    selection_value,
+    template_message,
+)
+from visagedb._names import check_id, face_name, identity_name
+from visagedb._resources import Enrollment, Face
+from visagedb._values import FaceSelection
+from visagedb.v1 import identities_pb2 as pb
+
+
+def enroll(
+    gallery: str,
+    identity: str,
+    *,
+    image: ImageInput | None = None,
+    vector: VectorInput | None = None,
+    model: str = "",
+    face_selection: FaceSelection | str | None = None,
+    create: bool = True,
+    display_name: str = "",
+    labels: Mapping[str, str] | None = None,
+    source: str = "",
+    face_id: str = "",
+    bulk: bool = False,
+    request_id: str = "",
+    timeout: float | None = None,
+) -> Call[Enrollment]:
+    """Adds one face to an identity; durable and searchable when it returns.
+
+    The same content enrolled again for the same identity returns the face that is there.
+
+    Args:
+        gallery: Id of the gallery.
+        identity: Id of the identity.
+        image: An encoded image as bytes, or the path of one. Give this or `vector`.
+        vector: Shape (dimension,), made by the gallery's model.
+        model: What made the vector, ``name`` or ``name@version``; the server refuses it
+            if it is not the gallery's model.
+        face_selection: Which face of the image; by default it must show exactly one.
+        create: Create the identity if there is none.
+        display_name: Of an identity that this call creates.
+        labels: Of an identity that this call creates.
+        source: The caller's own reference of the face, for example a file name.
+        face_id: The caller's own id for the face; empty, and the server makes one.
+        bulk: Work that may wait for interactive requests.
+        request_id: Makes a repeat return the first answer; empty for a fresh one.
+        timeout: Seconds; None means the client's default.
+
+    Raises:
+        NoFaceError: The image shows no face.
+        SeveralFacesError: It shows several, and none was selected.
+        InvalidImageError: The image cannot be used for another reason.
+        InvalidVectorError: The vector has the wrong length or is not finite.
+        GalleryNotFoundError: There is no such gallery.
+        IdentityNotFoundError: There is no such identity and `create` is off.
+        ModelNotAvailableError: The server takes only vectors for this gallery.
+    """
+    only_one_of(image=image, vector=vector)
+    request = pb.EnrollFaceRequest(
+        identity=identity_name(gallery, identity),
+        face_selection=selection_value(face_selection),
+        face_id=check_id(face_id, "face") if face_id else "",
+        allow_missing=create,
+        source=source,
+        request_id=request_id or new_request_id(),
+        bulk=bulk,
+    )
+    if image is not None:
+        request.image = image_bytes(image)
+    elif vector is not None:
+        request.template.CopyFrom(template_message(vector, model))
+    if display_name or labels:
+        request.new_identity.display_name = display_name
+        request.new_identity.labels.update(labels or {})
+    return call(
+        "IdentityService/EnrollFace", request, pb.EnrollFaceResponse, convert.enrollment, timeout
+    )
+
+
+def get_face(
+    gallery: str,
+    identity: str,
+    face: str,
+    *,
+    include_template: bool = False,
+    timeout: float | None = None,
+) -> Call[Face]:
+    """An enrolled face, with its vector if that is asked for.
+
+    Raises:
+        FaceNotFoundError: The identity has none of this id.
+    """
+    request = pb.GetFaceRequest(
+        name=face_name(gallery, identity, face), include_template=include_template
+    )
+    return call(
+        "IdentityService/GetFace",
+        request,
+        pb.GetFaceResponse,
+        lambda answer: convert.face(answer.face),
+        timeout,
+    )
+
+
+def list_faces(
+    gallery: str,
+    identity: str,
+    *,
+    include_template: bool = False,
+    page_size: int = 0,
+    timeout: float | None = None,
+) -> Pages[Face]:
+    """The faces of an identity in the order of enrolment, read page by page.
+
+    Args:
+        gallery: Id of the gallery.
+        identity: Id of the identity.
+        include_template: Return the vectors, too.
+        page_size: Faces per request, at most 1,000; 0 for the server's choice.
+        timeout: Seconds for each page; None means the client's default.
+    """
+    parent = identity_name(gallery, identity)
+
+    def page(token: str) -> Call[Page[Face]]:
+        return call(
+            "IdentityService/ListFaces",
+            pb.ListFacesRequest(
+                parent=parent,
+                page_size=page_size,
+                page_token=token,
+                include_template=include_template,
+            ),
+            pb.ListFacesResponse,
+            lambda answer: Page(
+                tuple(convert.face(f) for f in answer.faces), answer.next_page_token
+            ),
+            timeout,
+        )
+
+    return Pages(page)
+
+
+def delete_face(
+    gallery: str,
+    identity: str,
+    face: str,
+    *,
+    missing_ok: bool = False,
+    timeout: float | None = None,
+) -> Call[None]:
+    """Deletes one face; no search that starts later returns it.
+
+    Raises:
+        FaceNotFoundError: The identity has none of this id and `missing_ok` is off.
+    """
+    request = pb.DeleteFaceRequest(
+        name=face_name(gallery, identity, face), allow_missing=missing_ok
+    )
+    return call(
+        "IdentityService/DeleteFace", request, pb.DeleteFaceResponse, lambda _: None, timeout
+    )

@@ -1,0 +1,187 @@
+"""Methods about galleries."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from visagedb import _convert as convert
+from visagedb._call import Call, Page, Pages, call
+from visagedb._inputs import new_request_id
+from visagedb._names import gallery_name
+from visagedb._resources import Gallery, GalleryStats
+from visagedb._values import UNSET, ScoreFusion, Unset
+from visagedb.v1 import galleries_pb2 as pb
+from visagedb.v1.types_pb2 import ModelIdentity
+
+_FUSIONS: Final[Mapping[ScoreFusion, pb.ScoreFusion.ValueType]] = {
+    ScoreFusion.MAXIMUM: pb.SCORE_FUSION_MAXIMUM
+}
+
+
+def create_gallery(
+    gallery: str,
+    *,
+    display_name: str = "",
+    model: str = "",
+    dimension: int = 0,
+    flip_averaging: bool = False,
+    threshold: float | None = None,
+    timeout: float | None = None,
+) -> Call[Gallery]:
+    """Creates a gallery, whose model is pinned for ever.
+
+    Args:
+        gallery: Its id: 1 to 128 of ``a-z A-Z 0-9 . _ -``, not starting with a dot.
+        display_name: For people.
+        model: ``name`` or ``name@version``; empty for the server's default model. Any
+            name will do for vectors that are made elsewhere.
+        dimension: Length of the vectors, needed for a model that the server does not run.
+        flip_averaging: Add the mirror image's embedding: fewer errors for twice the time.
+        threshold: The gallery's own decision threshold, a cosine; None for the model's.
+        timeout: Seconds; None means the client's default.
+
+    Raises:
+        GalleryExistsError: There is one of this id already.
+        ModelNotAvailableError: The server does not run the model and no dimension is given.
+    """
+    name, _, version = model.partition("@")
+    message = pb.Gallery(
+        display_name=display_name,
+        model=ModelIdentity(name=name, version=version, dimension=dimension),
+        embedding=pb.EmbeddingOptions(flip_averaging=flip_averaging),
+        threshold=threshold,
+    )
+    gallery_name(gallery)
+    request = pb.CreateGalleryRequest(
+        gallery_id=gallery, gallery=message, request_id=new_request_id()
+    )
+    return call(
+        "GalleryService/CreateGallery",
+        request,
+        pb.CreateGalleryResponse,
+        lambda answer: convert.gallery(answer.gallery),
+        timeout,
+    )
+
+
+def get_gallery(gallery: str, *, timeout: float | None = None) -> Call[Gallery]:
+    """A gallery with its present counts.
+
+    Raises:
+        GalleryNotFoundError: There is none of this id.
+    """
+    return call(
+        "GalleryService/GetGallery",
+        pb.GetGalleryRequest(name=gallery_name(gallery)),
+        pb.GetGalleryResponse,
+        lambda answer: convert.gallery(answer.gallery),
+        timeout,
+    )
+
+
+def list_galleries(*, page_size: int = 0, timeout: float | None = None) -> Pages[Gallery]:
+    """All galleries, read page by page while they are iterated over.
+
+    Args:
+        page_size: Galleries per request, at most 1,000; 0 for the server's choice.
+        timeout: Seconds for each page; None means the client's default.
+    """
+
+    def page(token: str) -> Call[Page[Gallery]]:
+        return call(
+            "GalleryService/ListGalleries",
+            pb.ListGalleriesRequest(page_size=page_size, page_token=token),
+            pb.ListGalleriesResponse,
+            lambda answer: Page(
+                tuple(convert.gallery(g) for g in answer.galleries), answer.next_page_token
+            ),
+            timeout,
+        )
+
+    return Pages(page)
+
+
+def update_gallery(
+    gallery: str,
+    *,
+    display_name: str | Unset = UNSET,
+    threshold: float | Unset | None = UNSET,
+    score_fusion: ScoreFusion | str | Unset = UNSET,
+    etag: str = "",
+    timeout: float | None = None,
+) -> Call[Gallery]:
+    """Changes the given fields of a gallery and leaves the others.
+
+    Args:
+        gallery: Its id.
+        display_name: For people.
+        threshold: The gallery's own decision threshold; None to go back to the model's.
+        score_fusion: How several faces of one identity make one score.
+        etag: If given, the update happens only when the gallery still has this etag.
+        timeout: Seconds; None means the client's default.
+
+    Raises:
+        EtagMismatchError: The gallery changed since it was read.
+        GalleryNotFoundError: There is none of this id.
+    """
+    fields: dict[str, Any] = {
+        "display_name": display_name,
+        "threshold": threshold,
+        "score_fusion": score_fusion
+        if isinstance(score_fusion, Unset)
+        else _FUSIONS[ScoreFusion(score_fusion)],
+    }
+    given = {key: value for key, value in fields.items() if value is not UNSET}
+    request = pb.UpdateGalleryRequest(
+        gallery=pb.Gallery(name=gallery_name(gallery), etag=etag, **given),
+        update_mask=FieldMask(paths=list(given)),
+    )
+    return call(
+        "GalleryService/UpdateGallery",
+        request,
+        pb.UpdateGalleryResponse,
+        lambda answer: convert.gallery(answer.gallery),
+        timeout,
+    )
+
+
+def delete_gallery(
+    gallery: str,
+    *,
+    etag: str = "",
+    missing_ok: bool = False,
+    timeout: float | None = None,
+) -> Call[None]:
+    """Deletes a gallery and every face in it, at once and for ever.
+
+    Args:
+        gallery: Its id.
+        etag: If given, it is deleted only when it still has this etag.
+        missing_ok: Succeed if there is no such gallery.
+        timeout: Seconds; None means the client's default.
+
+    Raises:
+        GalleryNotFoundError: There is none of this id.
+    """
+    request = pb.DeleteGalleryRequest(
+        name=gallery_name(gallery), etag=etag, allow_missing=missing_ok
+    )
+    return call(
+        "GalleryService/DeleteGallery", request, pb.DeleteGalleryResponse, lambda _: None, timeout
+    )
+
+
+def gallery_stats(gallery: str, *, timeout: float | None = None) -> Call[GalleryStats]:
+    """Counts, sizes, and the state of the gallery's search structures.
+
+    Raises:
+        GalleryNotFoundError: There is none of this id.
+    """
+    return call(
+        "GalleryService/GetGalleryStats",
+        pb.GetGalleryStatsRequest(name=gallery_name(gallery)),
+        pb.GetGalleryStatsResponse,
+        lambda answer: convert.gallery_stats(answer.stats),
+        timeout,
+    )

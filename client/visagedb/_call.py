@@ -1,0 +1,83 @@
+"""One remote call as a value: what to send, where, and how to read the answer.
+
+Every method of the API is written once, as a function in `visagedb._api` that returns a
+`Call` (or `Pages`, or `Started`). The two clients differ only in how they run it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.message import Message
+
+T_co = TypeVar("T_co", covariant=True)
+Response = TypeVar("Response", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T_co]):
+    """One request and how its answer is read.
+
+    Attributes:
+        path: ``/package.Service/Method``.
+        request: What is sent.
+        response_type: The protobuf class of the answer.
+        convert: Makes the client's value of the answer.
+        timeout: Seconds; None means the client's default.
+    """
+
+    path: str
+    request: Message
+    response_type: type[Message]
+    convert: Callable[[Any], T_co]
+    timeout: float | None = None
+
+
+def call(
+    method: str,
+    request: Message,
+    response_type: type[Response],
+    convert: Callable[[Response], T_co],
+    timeout: float | None,
+) -> Call[T_co]:
+    """A call whose converter is checked against the type of the answer.
+
+    Args:
+        method: ``Service/Method`` of the package visagedb.v1, or a full path.
+        request: What is sent.
+        response_type: The protobuf class of the answer.
+        convert: Makes the client's value of the answer.
+        timeout: Seconds; None means the client's default.
+    """
+    path = method if method.startswith("/") else f"/visagedb.v1.{method}"
+    return Call(path, request, response_type, convert, timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T_co]):
+    """One page of a listing."""
+
+    items: tuple[T_co, ...]
+    next_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pages(Generic[T_co]):
+    """A listing that is read page by page.
+
+    Attributes:
+        page: Makes the call for the page of a token; the first token is empty.
+    """
+
+    page: Callable[[str], Call[Page[T_co]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Generic[T_co]):
+    """A call that starts a long-running operation.
+
+    Attributes:
+        call: Its answer is the operation's first status.
+    """
+
+    call: Call[T_co]

@@ -1,0 +1,278 @@
+"""The blocking client."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from types import GenericAlias, TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import grpc
+
+from visagedb import _bulk as bulk
+from visagedb._answers import OperationStatus
+from visagedb._api import clusters as clusters_api
+from visagedb._api import faces as faces_api
+from visagedb._api import galleries as galleries_api
+from visagedb._api import health as health_api
+from visagedb._api import identities as identities_api
+from visagedb._api import search as search_api
+from visagedb._call import Call, Pages, Started
+from visagedb._channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, channel_options
+from visagedb._errors import RequestCancelledError, ServerUnreachableError, VisageError
+from visagedb._methods import as_method
+from visagedb._operation import Operation
+from visagedb._resources import Enrollment
+from visagedb._translate import error_from_rpc
+from visagedb._values import FaceSelection
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Connection:
+    """Runs calls on a channel."""
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self.address = address
+        self.timeout = timeout
+        options = channel_options(address)
+        self._channel = (
+            grpc.insecure_channel(address, options=options)
+            if credentials is None
+            else grpc.secure_channel(address, credentials, options=options)
+        )
+        self._callables: dict[str, grpc.UnaryUnaryMultiCallable[Any, Any]] = {}
+        self._closed = False
+
+    def run(self, call: Call[T]) -> T:
+        if self._closed:
+            raise RuntimeError("this client is closed")
+        method = self._callables.get(call.path)
+        if method is None:
+            method = self._channel.unary_unary(
+                call.path,
+                request_serializer=type(call.request).SerializeToString,
+                response_deserializer=call.response_type.FromString,
+            )
+            self._callables[call.path] = method
+        timeout = self.timeout if call.timeout is None else call.timeout
+        try:
+            answer = method(call.request, timeout=timeout)
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, self.address) from error
+        return call.convert(answer)
+
+    def close(self) -> None:
+        self._closed = True
+        self._channel.close()
+
+
+def _method(function: Callable[P, Call[T]]) -> Callable[Concatenate["Client", P], T]:
+    def run(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._connection.run(function(*args, **kwargs))
+
+    return as_method(run, function, lambda answer: answer)
+
+
+def _listing(
+    function: Callable[P, Pages[T]],
+) -> Callable[Concatenate["Client", P], Iterator[T]]:
+    def run(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        # Wrong arguments are reported by the call itself, not by the first iteration.
+        return self._iterate(function(*args, **kwargs))
+
+    return as_method(run, function, lambda answer: GenericAlias(Iterator, (answer,)))
+
+
+def _starting(
+    function: Callable[P, Started[OperationStatus]],
+) -> Callable[Concatenate["Client", P], Operation]:
+    def run(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Operation:
+        return Operation(self, self._connection.run(function(*args, **kwargs).call))
+
+    return as_method(run, function, lambda _: Operation)
+
+
+class Client:
+    """A connection to a VisageDB server.
+
+        with visagedb.Client() as client:
+            client.create_gallery("staff")
+            client.enroll("staff", "alice", image=Path("alice.jpg"))
+            print(client.identify("staff", image=Path("door.jpg")).match)
+
+    Ids are plain (``staff``, ``alice``); results carry resource names in `name`. Methods
+    raise `VisageError` and its subclasses. A client may be used by many threads. Calls
+    that are safe to repeat are repeated when the connection fails.
+
+    Args:
+        address: ``host:port`` or ``unix:path``.
+        timeout: Seconds for each call unless the call says otherwise; None for no limit.
+        credentials: Transport credentials, see `grpc.ssl_channel_credentials`; None for
+            an unencrypted connection.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self._connection = _Connection(address, timeout=timeout, credentials=credentials)
+
+    @property
+    def address(self) -> str:
+        """Where the client connects to."""
+        return self._connection.address
+
+    def close(self) -> None:
+        """Closes the connection; calls under way fail."""
+        self._connection.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<visagedb.Client {self.address}>"
+
+    health = _method(health_api.health)
+
+    create_gallery = _method(galleries_api.create_gallery)
+    get_gallery = _method(galleries_api.get_gallery)
+    list_galleries = _listing(galleries_api.list_galleries)
+    update_gallery = _method(galleries_api.update_gallery)
+    delete_gallery = _method(galleries_api.delete_gallery)
+    gallery_stats = _method(galleries_api.gallery_stats)
+
+    create_identity = _method(identities_api.create_identity)
+    get_identity = _method(identities_api.get_identity)
+    list_identities = _listing(identities_api.list_identities)
+    update_identity = _method(identities_api.update_identity)
+    delete_identity = _method(identities_api.delete_identity)
+
+    enroll = _method(faces_api.enroll)
+    get_face = _method(faces_api.get_face)
+    list_faces = _listing(faces_api.list_faces)
+    delete_face = _method(faces_api.delete_face)
+
+    identify = _method(search_api.identify)
+    verify = _method(search_api.verify)
+    detect = _method(search_api.detect)
+    embed = _method(search_api.embed)
+
+    cluster = _starting(clusters_api.cluster)
+    get_clustering = _method(clusters_api.get_clustering)
+    clusters = _listing(clusters_api.clusters)
+    cluster_members = _listing(clusters_api.cluster_members)
+    get_operation = _method(clusters_api.get_operation)
+    list_operations = _listing(clusters_api.list_operations)
+    cancel_operation = _method(clusters_api.cancel_operation)
+
+    def enroll_many(
+        self,
+        gallery: str,
+        items: Iterable[bulk.EnrollItem],
+        *,
+        concurrency: int = bulk.DEFAULT_CONCURRENCY,
+        progress: bulk.ProgressCallback | None = None,
+        model: str = "",
+        face_selection: FaceSelection | str | None = None,
+        create: bool = True,
+        patience: float = bulk.DEFAULT_PATIENCE_SECONDS,
+        timeout: float | None = None,
+    ) -> Iterator[bulk.EnrollResult]:
+        """Enrols many faces at once and yields an outcome for each, in any order.
+
+        Items are taken, and their files read, only when it is their turn, so memory is
+        bounded by `concurrency` images. A failed item does not stop the others. When the
+        server is overloaded, items wait and try again.
+
+        Args:
+            gallery: Id of the gallery.
+            items: The faces; a generator is fine.
+            concurrency: How many are in flight together.
+            progress: Called after every outcome.
+            model: What made the vectors, for items that have vectors.
+            face_selection: Which face of each image; by default it must show exactly one.
+            create: Create identities that are not there.
+            patience: Seconds for which an item is tried again on overload.
+            timeout: Seconds for each attempt; None for two minutes.
+
+        Raises:
+            ServerUnreachableError: The server went away for longer than `patience`.
+        """
+        bulk.check_concurrency(concurrency)
+        options = bulk.BulkOptions(gallery, model, face_selection, create, patience, timeout)
+        return self._enroll_many(options, iter(items), concurrency, bulk.Tally(progress))
+
+    def _enroll_many(
+        self,
+        options: bulk.BulkOptions,
+        items: Iterator[bulk.EnrollItem],
+        concurrency: int,
+        tally: bulk.Tally,
+    ) -> Iterator[bulk.EnrollResult]:
+        stopped = threading.Event()
+        pending: set[Future[bulk.EnrollResult]] = set()
+        with ThreadPoolExecutor(concurrency, thread_name_prefix="visagedb-enroll") as pool:
+            try:
+                for item in items:
+                    pending.add(pool.submit(self._enroll_item, options, item, stopped))
+                    if len(pending) >= concurrency:
+                        finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+                        yield from (tally.add(future.result()) for future in finished)
+                while pending:
+                    finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    yield from (tally.add(future.result()) for future in finished)
+            finally:
+                # Also reached when the caller stops iterating: pauses end at once.
+                stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _enroll_item(
+        self, options: bulk.BulkOptions, item: bulk.EnrollItem, stopped: threading.Event
+    ) -> bulk.EnrollResult:
+        try:
+            return bulk.EnrollResult(item, self._enroll_patiently(options, item, stopped), None)
+        except ServerUnreachableError:
+            raise
+        except (VisageError, OSError, TypeError) as error:
+            return bulk.EnrollResult(item, None, error)
+
+    def _enroll_patiently(
+        self, options: bulk.BulkOptions, item: bulk.EnrollItem, stopped: threading.Event
+    ) -> Enrollment:
+        call = options.call(item)
+        for delay in bulk.backoff_delays(options.patience):
+            try:
+                return self._connection.run(call)
+            except VisageError as error:
+                if not bulk.is_transient(error):
+                    raise
+            if stopped.wait(delay):
+                raise RequestCancelledError("the bulk enrolment was stopped", code="CANCELLED")
+        return self._connection.run(call)
+
+    def _iterate(self, pages: Pages[T]) -> Iterator[T]:
+        token = ""
+        while True:
+            page = self._connection.run(pages.page(token))
+            yield from page.items
+            if not page.next_token:
+                return
+            token = page.next_token

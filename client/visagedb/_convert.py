@@ -1,0 +1,310 @@
+"""What the server answers, from protobuf to frozen values. Pure functions."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import numpy as np
+from google.longrunning import operations_pb2
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from visagedb import _answers as answers
+from visagedb import _resources as resources
+from visagedb import _values as values
+from visagedb._names import segment
+from visagedb._translate import error_from_operation
+from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2, search_pb2, types_pb2
+
+# A value that this version does not know becomes UNKNOWN, so that a newer server is
+# never an error.
+_DECISIONS: Final = {
+    types_pb2.DECISION_MATCH: values.Decision.MATCH,
+    types_pb2.DECISION_NO_MATCH: values.Decision.NO_MATCH,
+}
+_THRESHOLD_SOURCES: Final = {
+    types_pb2.THRESHOLD_SOURCE_REQUEST: values.ThresholdSource.REQUEST,
+    types_pb2.THRESHOLD_SOURCE_GALLERY: values.ThresholdSource.GALLERY,
+    types_pb2.THRESHOLD_SOURCE_MODEL: values.ThresholdSource.MODEL,
+    types_pb2.THRESHOLD_SOURCE_CALIBRATION: values.ThresholdSource.CALIBRATION,
+}
+_SCORE_FUSIONS: Final = {galleries_pb2.SCORE_FUSION_MAXIMUM: values.ScoreFusion.MAXIMUM}
+_SEARCH_STATES: Final = {
+    galleries_pb2.SEARCH_STATE_EXACT: values.SearchState.EXACT,
+    galleries_pb2.SEARCH_STATE_BUILDING: values.SearchState.BUILDING,
+    galleries_pb2.SEARCH_STATE_COMPACT: values.SearchState.COMPACT,
+}
+_OUTCOMES: Final = {
+    identities_pb2.ENROLL_OUTCOME_ENROLLED: values.EnrollOutcome.ENROLLED,
+    identities_pb2.ENROLL_OUTCOME_ALREADY_ENROLLED: values.EnrollOutcome.ALREADY_ENROLLED,
+}
+
+
+def moment(message: Timestamp) -> datetime | None:
+    """A moment in UTC; None when it was never set."""
+    if not message.seconds and not message.nanos:
+        return None
+    return message.ToDatetime(tzinfo=UTC)
+
+
+def model_identity(message: types_pb2.ModelIdentity) -> values.ModelIdentity:
+    """Which network made a vector."""
+    return values.ModelIdentity(
+        name=message.name,
+        version=message.version,
+        dimension=message.dimension,
+        sha256=message.sha256,
+        precision=message.precision,
+    )
+
+
+def template(message: types_pb2.Template) -> values.Template:
+    """A vector of shape (dimension,), in native byte order and writeable."""
+    vector = np.frombuffer(message.vector, dtype="<f4").astype(np.float32)
+    return values.Template(vector=vector, model=message.model)
+
+
+def _point(message: types_pb2.Point) -> values.Point:
+    return values.Point(message.x, message.y)
+
+
+def _landmarks(message: types_pb2.Landmarks) -> values.Landmarks:
+    return values.Landmarks(
+        left_eye=_point(message.left_eye),
+        right_eye=_point(message.right_eye),
+        nose=_point(message.nose),
+        left_mouth=_point(message.left_mouth),
+        right_mouth=_point(message.right_mouth),
+    )
+
+
+def _quality(message: types_pb2.Quality) -> values.Quality:
+    return values.Quality(
+        score=message.score,
+        size=message.size,
+        sharpness=message.sharpness,
+        pose=message.pose,
+        exposure=message.exposure,
+        detection=message.detection,
+        reasons=tuple(message.reasons),
+    )
+
+
+def detected_face(message: types_pb2.DetectedFace) -> values.DetectedFace:
+    """A face found in an image."""
+    box = message.box
+    return values.DetectedFace(
+        box=values.Box(box.x, box.y, box.width, box.height),
+        landmarks=_landmarks(message.landmarks) if message.HasField("landmarks") else None,
+        detection_score=message.detection_score,
+        quality=_quality(message.quality) if message.HasField("quality") else None,
+    )
+
+
+def gallery(message: galleries_pb2.Gallery) -> resources.Gallery:
+    """A gallery."""
+    return resources.Gallery(
+        name=message.name,
+        uid=message.uid,
+        display_name=message.display_name,
+        model=model_identity(message.model),
+        flip_averaging=message.embedding.flip_averaging,
+        score_fusion=_SCORE_FUSIONS.get(message.score_fusion, values.ScoreFusion.UNKNOWN),
+        threshold=message.threshold if message.HasField("threshold") else None,
+        create_time=moment(message.create_time),
+        update_time=moment(message.update_time),
+        etag=message.etag,
+        identity_count=message.identity_count,
+        face_count=message.face_count,
+        generation=message.generation,
+    )
+
+
+def _search_stats(message: galleries_pb2.SearchStats) -> resources.SearchStats:
+    loss = message.mate_loss
+    return resources.SearchStats(
+        state=_SEARCH_STATES.get(message.state, values.SearchState.UNKNOWN),
+        build_progress=message.build_progress,
+        segment_count=message.segment_count,
+        indexed_face_count=message.indexed_face_count,
+        tombstone_count=message.tombstone_count,
+        code_bytes_per_face=message.code_bytes_per_face,
+        rescored_candidates=message.rescored_candidates,
+        index_generation=message.index_generation,
+        memory_bytes=message.memory_bytes,
+        mate_loss=resources.MateLoss(
+            loss.bound, loss.measured, loss.lower, loss.upper, loss.probe_count
+        )
+        if message.HasField("mate_loss")
+        else None,
+    )
+
+
+def gallery_stats(message: galleries_pb2.GalleryStats) -> resources.GalleryStats:
+    """A gallery's statistics."""
+    return resources.GalleryStats(
+        identity_count=message.identity_count,
+        face_count=message.face_count,
+        generation=message.generation,
+        search=_search_stats(message.search),
+        storage_used_bytes=message.storage.used_bytes,
+        storage_file_bytes=message.storage.file_bytes,
+    )
+
+
+def identity(message: identities_pb2.Identity) -> resources.Identity:
+    """A person in a gallery."""
+    return resources.Identity(
+        name=message.name,
+        uid=message.uid,
+        display_name=message.display_name,
+        labels=dict(message.labels),
+        metadata=MessageToDict(message.metadata),
+        create_time=moment(message.create_time),
+        update_time=moment(message.update_time),
+        expire_time=moment(message.expire_time),
+        etag=message.etag,
+        face_count=message.face_count,
+    )
+
+
+def face(message: identities_pb2.Face) -> resources.Face:
+    """An enrolled face."""
+    return resources.Face(
+        name=message.name,
+        detection=detected_face(message.detection) if message.HasField("detection") else None,
+        content_sha256=message.content_sha256.hex(),
+        source=message.source,
+        create_time=moment(message.create_time),
+        template=template(message.template) if message.HasField("template") else None,
+    )
+
+
+def enrollment(message: identities_pb2.EnrollFaceResponse) -> resources.Enrollment:
+    """The answer to an enrolment."""
+    return resources.Enrollment(
+        face=face(message.face),
+        outcome=_OUTCOMES.get(message.outcome, values.EnrollOutcome.UNKNOWN),
+        identity_created=message.identity_created,
+        detected_face_count=message.detected_face_count,
+    )
+
+
+def _basis(message: types_pb2.DecisionBasis) -> answers.DecisionBasis:
+    return answers.DecisionBasis(
+        threshold=message.threshold,
+        source=_THRESHOLD_SOURCES.get(message.source, values.ThresholdSource.UNKNOWN),
+        calibration_version=message.calibration_version,
+    )
+
+
+def _candidate(message: search_pb2.Candidate) -> answers.Candidate:
+    return answers.Candidate(
+        name=message.identity,
+        face=message.face,
+        score=message.score,
+        display_name=message.display_name,
+        labels=dict(message.labels),
+    )
+
+
+def _identification(message: search_pb2.Identification) -> answers.Identification:
+    return answers.Identification(
+        face=detected_face(message.face) if message.HasField("face") else None,
+        decision=_DECISIONS.get(message.decision, values.Decision.UNKNOWN),
+        basis=_basis(message.basis),
+        candidates=tuple(_candidate(c) for c in message.candidates),
+    )
+
+
+def identify_result(message: search_pb2.IdentifyResponse) -> answers.IdentifyResult:
+    """The answer to a search."""
+    return answers.IdentifyResult(
+        identifications=tuple(_identification(i) for i in message.identifications),
+        image_width=message.image_width,
+        image_height=message.image_height,
+        gallery_generation=message.gallery_generation,
+        index_generation=message.index_generation,
+        exact=message.exact,
+    )
+
+
+def verification(message: search_pb2.VerifyResponse) -> answers.Verification:
+    """The answer to a comparison."""
+    return answers.Verification(
+        decision=_DECISIONS.get(message.decision, values.Decision.UNKNOWN),
+        basis=_basis(message.basis),
+        score=message.score,
+        probe_face=detected_face(message.probe_face) if message.HasField("probe_face") else None,
+        other_face=detected_face(message.other_face) if message.HasField("other_face") else None,
+        face=message.face,
+    )
+
+
+def detect_result(message: search_pb2.DetectFacesResponse) -> answers.DetectResult:
+    """The faces of an image."""
+    return answers.DetectResult(
+        faces=tuple(detected_face(f) for f in message.faces),
+        image_width=message.image_width,
+        image_height=message.image_height,
+    )
+
+
+def embed_result(message: search_pb2.EmbedFacesResponse) -> answers.EmbedResult:
+    """The faces of an image with their vectors."""
+    return answers.EmbedResult(
+        faces=tuple(
+            answers.EmbeddedFace(detected_face(f.face), template(f.template)) for f in message.faces
+        ),
+        image_width=message.image_width,
+        image_height=message.image_height,
+        model=model_identity(message.model),
+    )
+
+
+def clustering(message: clusters_pb2.Clustering) -> answers.Clustering:
+    """The result of a clustering run."""
+    return answers.Clustering(
+        name=message.name,
+        create_time=moment(message.create_time),
+        face_count=message.face_count,
+        cluster_count=message.cluster_count,
+        single_count=message.single_count,
+        threshold=message.threshold,
+        method=message.method,
+        gallery_generation=message.gallery_generation,
+    )
+
+
+def cluster(message: clusters_pb2.Cluster) -> answers.Cluster:
+    """Faces that are taken for one person."""
+    return answers.Cluster(
+        name=message.name,
+        size=message.size,
+        cohesion=message.cohesion,
+        cover_face=message.cover_face,
+    )
+
+
+def cluster_member(message: clusters_pb2.ClusterMember) -> answers.ClusterMember:
+    """A face in a cluster."""
+    return answers.ClusterMember(
+        face=message.face, centrality=message.centrality, source=message.source
+    )
+
+
+def operation_status(message: operations_pb2.Operation) -> answers.OperationStatus:
+    """A long-running operation at this moment."""
+    metadata = clusters_pb2.ClusterMetadata()
+    message.metadata.Unpack(metadata)
+    response = clusters_pb2.Clustering()
+    has_response = message.HasField("response") and message.response.Unpack(response)
+    return answers.OperationStatus(
+        name=message.name,
+        done=message.done,
+        progress=1.0 if has_response else metadata.progress,
+        stage=metadata.stage,
+        gallery=segment(metadata.gallery, "galleries"),
+        create_time=moment(metadata.create_time),
+        error=error_from_operation(message),
+        clustering=clustering(response) if has_response else None,
+    )

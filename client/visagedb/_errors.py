@@ -1,0 +1,389 @@
+"""Everything the client raises on purpose, as one tree.
+
+    VisageError
+    ├── InvalidArgumentError            the request can never be right
+    │   ├── InvalidNameError
+    │   ├── InvalidVectorError
+    │   ├── InvalidLabelsError
+    │   ├── InvalidPageTokenError
+    │   ├── InvalidFilterError
+    │   └── InvalidImageError           the image cannot be used
+    │       ├── EmptyImageError
+    │       ├── UnsupportedImageFormatError
+    │       ├── CorruptImageError
+    │       ├── ImageTooLargeError
+    │       ├── NoFaceError
+    │       ├── SeveralFacesError
+    │       └── ImageCrashedWorkerError
+    ├── NotFoundError
+    │   ├── GalleryNotFoundError
+    │   ├── IdentityNotFoundError
+    │   ├── FaceNotFoundError
+    │   ├── OperationNotFoundError
+    │   └── ClusteringNotFoundError
+    ├── AlreadyExistsError
+    │   ├── GalleryExistsError
+    │   ├── IdentityExistsError
+    │   ├── FaceExistsError
+    │   └── RequestIdReusedError
+    ├── EtagMismatchError               somebody else changed the resource first
+    ├── FailedPreconditionError         right in itself, but not in this state
+    │   ├── ModelMismatchError
+    │   ├── ModelNotAvailableError
+    │   ├── GalleryTooLargeError
+    │   ├── GalleryClosedError
+    │   ├── DataDirectoryLockedError
+    │   ├── FormatTooNewError
+    │   ├── NotCalibratedError
+    │   └── InvalidModelError           a model card or its weights are refused
+    ├── PermissionDeniedError
+    ├── UnauthenticatedError
+    ├── ResourceExhaustedError          a limit is reached; later or smaller may work
+    │   ├── OverloadedError
+    │   ├── LimitExceededError
+    │   └── StorageFullError
+    ├── UnavailableError                try again
+    │   ├── WorkersUnavailableError
+    │   └── ServerUnreachableError      nobody answers at the address
+    ├── DeadlineExceededError           also a TimeoutError
+    ├── RequestCancelledError
+    ├── StorageCorruptError
+    ├── NotImplementedByServerError
+    └── InternalError
+
+The class follows from `reason`, the stable word on the wire (`visagedb.v1.ErrorReason`
+without its prefix). A reason that this version of the client does not know becomes the
+class of its status code, so a newer server never breaks an older `except`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field of a request that is wrong.
+
+    Attributes:
+        field: Path of the field, for example ``operating_point.threshold``.
+        description: What is wrong with it.
+    """
+
+    field: str
+    description: str
+
+
+class VisageError(Exception):
+    """Base of all errors of the client.
+
+    Args:
+        message: What is wrong, and what to do about it where that is known.
+        code: Name of the gRPC status code, for example ``NOT_FOUND``.
+        reason: The stable word for programs, for example ``GALLERY_NOT_FOUND``.
+        metadata: Machine-readable details, short strings.
+        field_violations: The fields at fault, where the server names them.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "UNKNOWN",
+        reason: str = "",
+        metadata: Mapping[str, str] | None = None,
+        field_violations: Sequence[FieldViolation] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.reason = reason
+        self.metadata = dict(metadata or {})
+        self.field_violations = tuple(field_violations)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as plain values, ready for JSON."""
+        return {
+            "type": type(self).__name__,
+            "code": self.code,
+            "reason": self.reason,
+            "message": self.message,
+            "metadata": self.metadata,
+            "field_violations": [
+                {"field": v.field, "description": v.description} for v in self.field_violations
+            ],
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors travel between processes; the default would lose the keyword arguments."""
+        return (type(self), (self.message,), self.__dict__)
+
+
+class InvalidArgumentError(VisageError):
+    """The request can never be right."""
+
+
+class InvalidNameError(InvalidArgumentError):
+    """An id or resource name has forbidden characters or the wrong length."""
+
+
+class InvalidVectorError(InvalidArgumentError):
+    """A vector has the wrong shape or length, holds NaN or infinity, or is zero."""
+
+
+class InvalidLabelsError(InvalidArgumentError):
+    """Labels or metadata break a limit or are malformed."""
+
+
+class InvalidPageTokenError(InvalidArgumentError):
+    """A page token was not issued by this server for this listing."""
+
+
+class InvalidFilterError(InvalidArgumentError):
+    """A filter expression cannot be understood."""
+
+
+class InvalidImageError(InvalidArgumentError):
+    """The image cannot be used."""
+
+
+class EmptyImageError(InvalidImageError):
+    """There are no bytes."""
+
+
+class UnsupportedImageFormatError(InvalidImageError):
+    """The bytes are not an image in a supported format."""
+
+
+class CorruptImageError(InvalidImageError):
+    """The format is known, but the bytes are damaged or cut short."""
+
+
+class ImageTooLargeError(InvalidImageError):
+    """More bytes or pixels than the server's limits allow."""
+
+
+class NoFaceError(InvalidImageError):
+    """No face was found where one is needed."""
+
+
+class SeveralFacesError(InvalidImageError):
+    """More than one face was found where exactly one is expected; see `FaceSelection`."""
+
+
+class ImageCrashedWorkerError(InvalidImageError):
+    """The image ended the server's embedding process, twice."""
+
+
+class NotFoundError(VisageError):
+    """Something that was named does not exist."""
+
+
+class GalleryNotFoundError(NotFoundError):
+    """There is no gallery of this id."""
+
+
+class IdentityNotFoundError(NotFoundError):
+    """The gallery has no identity of this id."""
+
+
+class FaceNotFoundError(NotFoundError):
+    """The identity has no face of this id."""
+
+
+class OperationNotFoundError(NotFoundError):
+    """There is no operation of this name, or it is forgotten."""
+
+
+class ClusteringNotFoundError(NotFoundError):
+    """There is no clustering of this name."""
+
+
+class AlreadyExistsError(VisageError):
+    """Something of this name exists already."""
+
+
+class GalleryExistsError(AlreadyExistsError):
+    """There is a gallery of this id already."""
+
+
+class IdentityExistsError(AlreadyExistsError):
+    """There is an identity of this id already."""
+
+
+class FaceExistsError(AlreadyExistsError):
+    """There is a face of this id already, made from something else."""
+
+
+class RequestIdReusedError(AlreadyExistsError):
+    """The request id was used before for a different request."""
+
+
+class EtagMismatchError(VisageError):
+    """The resource changed since it was read; read it again."""
+
+
+class FailedPreconditionError(VisageError):
+    """The request is right in itself, but not in the present state."""
+
+
+class ModelMismatchError(FailedPreconditionError):
+    """A vector was made by another model than the gallery's."""
+
+
+class ModelNotAvailableError(FailedPreconditionError):
+    """The server cannot run the model, so it takes vectors only."""
+
+
+class GalleryTooLargeError(FailedPreconditionError):
+    """The gallery has more faces than this operation supports."""
+
+
+class GalleryClosedError(FailedPreconditionError):
+    """The gallery is being deleted or the server is stopping."""
+
+
+class DataDirectoryLockedError(FailedPreconditionError):
+    """Another process owns the data directory."""
+
+
+class FormatTooNewError(FailedPreconditionError):
+    """The data was written by a newer version of VisageDB."""
+
+
+class NotCalibratedError(FailedPreconditionError):
+    """An error rate was asked for, but the gallery has no calibration yet."""
+
+
+class InvalidModelError(FailedPreconditionError):
+    """A model card or its weights are refused; `reason` says in what way."""
+
+
+class PermissionDeniedError(VisageError):
+    """The caller may not do this."""
+
+
+class UnauthenticatedError(VisageError):
+    """The server does not know the caller."""
+
+
+class ResourceExhaustedError(VisageError):
+    """A limit is reached; later or smaller may work."""
+
+
+class OverloadedError(ResourceExhaustedError):
+    """Too much work is waiting already; try again later."""
+
+
+class LimitExceededError(ResourceExhaustedError):
+    """A fixed limit of the server would be passed."""
+
+
+class StorageFullError(ResourceExhaustedError):
+    """The server's disk is full; nothing was changed."""
+
+
+class UnavailableError(VisageError):
+    """A passing condition; try again."""
+
+
+class WorkersUnavailableError(UnavailableError):
+    """The server's embedding processes are stopped or cannot be started."""
+
+
+class ServerUnreachableError(UnavailableError):
+    """Nobody answers at the address."""
+
+
+class DeadlineExceededError(VisageError, TimeoutError):
+    """The time given to a call or to an operation ran out."""
+
+
+class RequestCancelledError(VisageError):
+    """The call or the operation was cancelled."""
+
+
+class StorageCorruptError(VisageError):
+    """The server found stored bytes that are not what was written."""
+
+
+class NotImplementedByServerError(VisageError):
+    """This server does not implement the method."""
+
+
+class InternalError(VisageError):
+    """The server failed in a way it did not expect."""
+
+
+ERROR_BY_REASON: Final[Mapping[str, type[VisageError]]] = {
+    "INVALID_ARGUMENT": InvalidArgumentError,
+    "INVALID_NAME": InvalidNameError,
+    "INVALID_VECTOR": InvalidVectorError,
+    "INVALID_LABELS": InvalidLabelsError,
+    "INVALID_PAGE_TOKEN": InvalidPageTokenError,
+    "INVALID_FILTER": InvalidFilterError,
+    "INVALID_IMAGE": InvalidImageError,
+    "EMPTY_IMAGE": EmptyImageError,
+    "UNSUPPORTED_IMAGE_FORMAT": UnsupportedImageFormatError,
+    "CORRUPT_IMAGE": CorruptImageError,
+    "IMAGE_TOO_LARGE": ImageTooLargeError,
+    "NO_FACE": NoFaceError,
+    "SEVERAL_FACES": SeveralFacesError,
+    "IMAGE_CRASHED_WORKER": ImageCrashedWorkerError,
+    "NOT_FOUND": NotFoundError,
+    "GALLERY_NOT_FOUND": GalleryNotFoundError,
+    "IDENTITY_NOT_FOUND": IdentityNotFoundError,
+    "FACE_NOT_FOUND": FaceNotFoundError,
+    "OPERATION_NOT_FOUND": OperationNotFoundError,
+    "CLUSTERING_NOT_FOUND": ClusteringNotFoundError,
+    "ALREADY_EXISTS": AlreadyExistsError,
+    "GALLERY_EXISTS": GalleryExistsError,
+    "IDENTITY_EXISTS": IdentityExistsError,
+    "FACE_EXISTS": FaceExistsError,
+    "REQUEST_ID_REUSED": RequestIdReusedError,
+    "ETAG_MISMATCH": EtagMismatchError,
+    "FAILED_PRECONDITION": FailedPreconditionError,
+    "MODEL_MISMATCH": ModelMismatchError,
+    "MODEL_NOT_AVAILABLE": ModelNotAvailableError,
+    "GALLERY_TOO_LARGE": GalleryTooLargeError,
+    "GALLERY_CLOSED": GalleryClosedError,
+    "DATA_DIRECTORY_LOCKED": DataDirectoryLockedError,
+    "FORMAT_TOO_NEW": FormatTooNewError,
+    "NOT_CALIBRATED": NotCalibratedError,
+    "INVALID_MODEL": InvalidModelError,
+    "INVALID_MODEL_CARD": InvalidModelError,
+    "MODEL_FILE_MISSING": InvalidModelError,
+    "MODEL_DIGEST_MISMATCH": InvalidModelError,
+    "UNSUPPORTED_OPERATOR": InvalidModelError,
+    "MODEL_SHAPE_MISMATCH": InvalidModelError,
+    "RESOURCE_EXHAUSTED": ResourceExhaustedError,
+    "OVERLOADED": OverloadedError,
+    "LIMIT_EXCEEDED": LimitExceededError,
+    "STORAGE_FULL": StorageFullError,
+    "UNAVAILABLE": UnavailableError,
+    "WORKERS_UNAVAILABLE": WorkersUnavailableError,
+    "DEADLINE_EXCEEDED": DeadlineExceededError,
+    "CANCELLED": RequestCancelledError,
+    "STORAGE_CORRUPT": StorageCorruptError,
+    "NOT_IMPLEMENTED": NotImplementedByServerError,
+    "INTERNAL": InternalError,
+}
+
+ERROR_BY_CODE: Final[Mapping[str, type[VisageError]]] = {
+    "INVALID_ARGUMENT": InvalidArgumentError,
+    "OUT_OF_RANGE": InvalidArgumentError,
+    "NOT_FOUND": NotFoundError,
+    "ALREADY_EXISTS": AlreadyExistsError,
+    "ABORTED": EtagMismatchError,
+    "FAILED_PRECONDITION": FailedPreconditionError,
+    "PERMISSION_DENIED": PermissionDeniedError,
+    "UNAUTHENTICATED": UnauthenticatedError,
+    "RESOURCE_EXHAUSTED": ResourceExhaustedError,
+    "UNAVAILABLE": UnavailableError,
+    "DEADLINE_EXCEEDED": DeadlineExceededError,
+    "CANCELLED": RequestCancelledError,
+    "DATA_LOSS": StorageCorruptError,
+    "UNIMPLEMENTED": NotImplementedByServerError,
+    "INTERNAL": InternalError,
+    "UNKNOWN": InternalError,
+}

@@ -1,0 +1,199 @@
+"""What a server stores: galleries, identities and faces, as frozen values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from visagedb._names import last_id, segment
+from visagedb._values import (
+    DetectedFace,
+    EnrollOutcome,
+    ModelIdentity,
+    ScoreFusion,
+    SearchState,
+    Template,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """A named set of identities that share one embedding model.
+
+    Attributes:
+        name: Resource name, ``galleries/{gallery}``.
+        uid: Assigned by the server; never used twice, even for the same name.
+        display_name: For people.
+        model: Pinned at creation.
+        flip_averaging: Whether the mirror image's embedding is added.
+        score_fusion: How several faces of one identity make one score.
+        threshold: The gallery's own decision threshold; None for the model card's.
+        etag: Changes with every update.
+        generation: Counts the committed changes of the gallery's content.
+    """
+
+    name: str
+    uid: str
+    display_name: str
+    model: ModelIdentity
+    flip_averaging: bool
+    score_fusion: ScoreFusion
+    threshold: float | None
+    create_time: datetime | None
+    update_time: datetime | None
+    etag: str
+    identity_count: int
+    face_count: int
+    generation: int
+
+    @property
+    def id(self) -> str:
+        """The plain id, for example ``staff``."""
+        return last_id(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class MateLoss:
+    """A measured error of the compact search.
+
+    Attributes:
+        bound: The fraction of lost mates that the gallery promises not to pass.
+        measured: The measured fraction.
+        lower: Lower end of its 95% confidence interval.
+        upper: Upper end of its 95% confidence interval.
+        probe_count: How many probes were compared.
+    """
+
+    bound: float
+    measured: float
+    lower: float
+    upper: float
+    probe_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchStats:
+    """The search structures of a gallery.
+
+    Attributes:
+        state: How it is searched at present.
+        build_progress: Progress of a build, 0 to 1.
+        rescored_candidates: Best rows of the compact scan that are rescored exactly.
+        tombstone_count: Rows deleted but not yet removed from the compact codes.
+        mate_loss: None until an audit has run.
+    """
+
+    state: SearchState
+    build_progress: float
+    segment_count: int
+    indexed_face_count: int
+    tombstone_count: int
+    code_bytes_per_face: int
+    rescored_candidates: int
+    index_generation: int
+    memory_bytes: int
+    mate_loss: MateLoss | None
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryStats:
+    """Counts, sizes, and the state of the search structures.
+
+    Attributes:
+        storage_used_bytes: Bytes of the database in use.
+        storage_file_bytes: Bytes of the database file.
+    """
+
+    identity_count: int
+    face_count: int
+    generation: int
+    search: SearchStats
+    storage_used_bytes: int
+    storage_file_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A person in a gallery.
+
+    Attributes:
+        name: Resource name, ``galleries/{gallery}/identities/{identity}``.
+        labels: Small key and value strings for filters.
+        metadata: Anything else the caller keeps.
+        expire_time: After this time the identity is to be erased; None for never.
+        etag: Changes with every update.
+    """
+
+    name: str
+    uid: str
+    display_name: str
+    labels: Mapping[str, str]
+    metadata: Mapping[str, Any]
+    create_time: datetime | None
+    update_time: datetime | None
+    expire_time: datetime | None
+    etag: str
+    face_count: int
+
+    @property
+    def id(self) -> str:
+        """The plain id, for example ``alice``."""
+        return last_id(self.name)
+
+    @property
+    def gallery(self) -> str:
+        """Id of its gallery."""
+        return segment(self.name, "galleries")
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One enrolled face of an identity.
+
+    Attributes:
+        name: ``galleries/{gallery}/identities/{identity}/faces/{face}``.
+        detection: Where it was found; None for a face enrolled as a vector.
+        content_sha256: Digest of the enrolled image or vector, hexadecimal.
+        source: The caller's own reference, for example a file name.
+        template: The vector, when it was asked for.
+    """
+
+    name: str
+    detection: DetectedFace | None
+    content_sha256: str
+    source: str
+    create_time: datetime | None
+    template: Template | None
+
+    @property
+    def id(self) -> str:
+        """The plain id of the face."""
+        return last_id(self.name)
+
+    @property
+    def identity(self) -> str:
+        """Id of its identity."""
+        return segment(self.name, "identities")
+
+    @property
+    def gallery(self) -> str:
+        """Id of its gallery."""
+        return segment(self.name, "galleries")
+
+
+@dataclass(frozen=True, slots=True)
+class Enrollment:
+    """The answer to an enrolment.
+
+    Attributes:
+        face: The enrolled face.
+        outcome: Whether anything changed.
+        identity_created: Whether the request made the identity.
+        detected_face_count: Faces found in the image, the enrolled one included; 0 when
+            the content was enrolled before and not looked at again.
+    """
+
+    face: Face
+    outcome: EnrollOutcome
+    identity_created: bool
+    detected_face_count: int
