@@ -5,6 +5,7 @@
     │   ├── InvalidNameError
     │   ├── InvalidVectorError
     │   ├── InvalidLabelsError
+    │   ├── InvalidFilterError
     │   ├── InvalidPageTokenError
     │   └── ImageError              the image cannot be used
     │       ├── EmptyImageError
@@ -17,7 +18,9 @@
     ├── NotFoundError
     │   ├── GalleryNotFoundError
     │   ├── IdentityNotFoundError
-    │   └── FaceNotFoundError
+    │   ├── FaceNotFoundError
+    │   ├── OperationNotFoundError
+    │   └── ClusteringNotFoundError
     ├── AlreadyExistsError
     │   ├── GalleryExistsError
     │   ├── IdentityExistsError
@@ -29,6 +32,7 @@
     │   ├── ModelNotAvailableError
     │   ├── GalleryTooLargeError
     │   ├── GalleryClosedError
+    │   ├── NotCalibratedError
     │   ├── DataDirectoryLockedError
     │   └── FormatTooNewError
     ├── ModelError                  a model card or its weights are refused
@@ -45,7 +49,8 @@
     │   └── WorkersUnavailableError
     ├── DeadlineExceededError
     ├── CancelledError
-    └── StorageCorruptError         stored bytes are not what was written
+    ├── StorageCorruptError         stored bytes are not what was written
+    └── NotSupportedError           part of the contract that this release does not have
 
 Each class carries a `reason`: the stable word that goes over the wire
 (`visagedb.v1.ErrorReason` without its prefix). A message says what is wrong and,
@@ -98,6 +103,12 @@ class InvalidLabelsError(InvalidArgumentError):
     """Labels or metadata break a limit or are malformed."""
 
     reason = "INVALID_LABELS"
+
+
+class InvalidFilterError(InvalidArgumentError):
+    """A filter expression cannot be read."""
+
+    reason = "INVALID_FILTER"
 
 
 class InvalidPageTokenError(InvalidArgumentError):
@@ -178,6 +189,18 @@ class FaceNotFoundError(NotFoundError):
     reason = "FACE_NOT_FOUND"
 
 
+class OperationNotFoundError(NotFoundError):
+    """There is no long-running operation of this name."""
+
+    reason = "OPERATION_NOT_FOUND"
+
+
+class ClusteringNotFoundError(NotFoundError):
+    """The gallery has no clustering, or the clustering no cluster, of this id."""
+
+    reason = "CLUSTERING_NOT_FOUND"
+
+
 class AlreadyExistsError(IndexerError):
     """Something of this name exists already."""
 
@@ -242,6 +265,12 @@ class GalleryClosedError(FailedPreconditionError):
     """The gallery is being deleted or the server is stopping."""
 
     reason = "GALLERY_CLOSED"
+
+
+class NotCalibratedError(FailedPreconditionError):
+    """An error rate was asked for, but the gallery has not been calibrated."""
+
+    reason = "NOT_CALIBRATED"
 
 
 class DataDirectoryLockedError(FailedPreconditionError):
@@ -344,3 +373,9 @@ class StorageCorruptError(IndexerError):
     """Stored bytes are not what was written."""
 
     reason = "STORAGE_CORRUPT"
+
+
+class NotSupportedError(IndexerError):
+    """Part of the contract that this release does not have."""
+
+    reason = "NOT_IMPLEMENTED"

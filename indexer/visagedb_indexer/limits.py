@@ -17,7 +17,9 @@ REQUEST_ID_LENGTH_MAX: Final = 128
 # Identities
 LABELS_PER_IDENTITY_MAX: Final = 32
 LABEL_KEY_LENGTH_MAX: Final = 63
-LABEL_VALUE_LENGTH_MAX: Final = 255
+LABEL_VALUE_BYTES_MAX: Final = 255
+DISPLAY_NAME_LENGTH_MAX: Final = 255
+SOURCE_LENGTH_MAX: Final = 1024
 METADATA_BYTES_MAX: Final = 16 * KIB
 FACES_PER_IDENTITY_MAX: Final = 10_000
 
@@ -47,17 +49,39 @@ WORKER_START_SECONDS_MAX: Final = 120.0
 WORKER_ATTEMPTS_PER_IMAGE_MAX: Final = 2
 
 # Store
-MAP_BYTES_GALLERY: Final = 1024 * GIB
+MAP_BYTES_GALLERY: Final = 128 * GIB
 """Address range of a gallery's database: sparse, so it costs nothing until used."""
 MAP_BYTES_CATALOGUE: Final = 16 * GIB
+ADDRESS_SPACE_BYTES: Final = 128 * 1024 * GIB
+"""What a 64-bit process can map; all open databases share it."""
 READERS_MAX: Final = 512
 COMMIT_COMMANDS_MAX: Final = 4096
-COMMIT_BYTES_MAX: Final = 64 * MIB
+BLOCK_BYTES: Final = 64 * KIB
+"""Vectors are stored in blocks of about this size: rewritten whole, so not too large;
+read one by one, so not too small."""
+KEY_BYTES_MAX: Final = 511
+"""Set by LMDB."""
 REQUEST_ID_SECONDS_KEPT: Final = 24 * 3600.0
-GALLERIES_MAX: Final = 10_000
+GALLERIES_MAX: Final = 900
 
 # Search
 TOP_K_MAX: Final = 1000
+TOP_K_DEFAULT: Final = 10
+FILTER_LENGTH_MAX: Final = 4096
+FILTER_DEPTH_MAX: Final = 32
+EXACT_ROWS_MAX: Final = 10_000
+"""Galleries up to this size are scanned exactly; there is too little to train on."""
+COMPACT_DIMENSION_MIN: Final = 16
+TRAINING_ROWS_MAX: Final = 32_768
+FILTERED_EXACT_ROWS_MAX: Final = 4096
+"""A filter that passes no more faces than this is answered from their vectors alone."""
+TAIL_ROWS_MAX: Final = 1024
+"""Newly enrolled faces are scanned exactly until so many have gathered, or a moment passed."""
+SEGMENT_ADD_ROWS_MAX: Final = 1024
+"""Rows added to the codes in one write section."""
+TOMBSTONES_MAX: Final = 1000
+SEGMENT_ROWS_MAX: Final = 1 << 20
+"""Keeps the write sections of one segment short."""
 PROBES_PER_REQUEST_MAX: Final = 256
 PAGE_SIZE_MAX: Final = 1000
 PAGE_SIZE_DEFAULT: Final = 100
@@ -72,4 +96,7 @@ assert WORKER_BATCH_IMAGES_MAX <= WORKER_QUEUE_IMAGES_MAX
 assert WORKER_QUEUE_BYTES_MAX >= IMAGE_BYTES_MAX
 assert VECTOR_DIMENSION_MIN <= VECTOR_DIMENSION_MAX
 assert PAGE_SIZE_DEFAULT <= PAGE_SIZE_MAX
-assert COMMIT_BYTES_MAX >= VECTOR_DIMENSION_MAX * 4
+assert BLOCK_BYTES >= VECTOR_DIMENSION_MAX * 4
+assert GALLERIES_MAX * MAP_BYTES_GALLERY + MAP_BYTES_CATALOGUE < ADDRESS_SPACE_BYTES
+assert LABEL_KEY_LENGTH_MAX + LABEL_VALUE_BYTES_MAX + 6 <= KEY_BYTES_MAX
+assert ID_LENGTH_MAX + 4 <= KEY_BYTES_MAX

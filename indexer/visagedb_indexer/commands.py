@@ -1,0 +1,311 @@
+"""The writes of a gallery, as commands for its single writer.
+
+A command checks first and raises before it has changed anything; then it changes the
+store and says, as `Effects`, what the structures in memory have to follow once the
+change is durable.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Generic, TypeAlias, TypeVar
+
+import msgspec
+
+from visagedb_indexer import limits, validation
+from visagedb_indexer.clock import now_us
+from visagedb_indexer.errors import (
+    EtagMismatchError,
+    FaceExistsError,
+    FaceNotFoundError,
+    IdentityExistsError,
+    IdentityNotFoundError,
+    LimitExceededError,
+)
+from visagedb_indexer.gallery_values import (
+    Enrollment,
+    EnrollOutcome,
+    GalleryPatch,
+    IdentityPatch,
+    NewFace,
+    NewIdentity,
+)
+from visagedb_indexer.store import (
+    ClusteringRecord,
+    ClusterRecord,
+    FaceRecord,
+    GalleryRecord,
+    IdentityRecord,
+    Transaction,
+)
+from visagedb_indexer.values import ModelIdentity
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Effects(Generic[Result]):
+    """What a command has done.
+
+    Attributes:
+        result: What its caller gets.
+        created: An identity that is new.
+        replaced: An identity before and after.
+        deleted: An identity that is gone.
+        added_faces: Ordinal and identity number of each new face.
+        removed_faces: Ordinals of the faces that are gone.
+        settings: The gallery's new settings.
+    """
+
+    result: Result
+    created: IdentityRecord | None = None
+    replaced: tuple[IdentityRecord, IdentityRecord] | None = None
+    deleted: IdentityRecord | None = None
+    added_faces: tuple[tuple[int, int], ...] = ()
+    removed_faces: tuple[int, ...] = ()
+    settings: GalleryRecord | None = None
+
+
+Command: TypeAlias = Callable[[Transaction], Effects[Result]]
+
+
+def update_gallery(patch: GalleryPatch, etag: str) -> Command[GalleryRecord]:
+    """Changes a gallery's settings."""
+    validation.check_text(patch.display_name or "", "display_name", limits.DISPLAY_NAME_LENGTH_MAX)
+    validation.check_cosine(patch.threshold, "threshold")
+
+    def command(txn: Transaction) -> Effects[GalleryRecord]:
+        old = txn.gallery()
+        _check_etag(etag, old.revision)
+        threshold = old.threshold if patch.threshold is None else patch.threshold
+        new = replace(
+            old,
+            display_name=_given(patch.display_name, old.display_name),
+            threshold=None if patch.clear_threshold else threshold,
+            update_time_us=now_us(),
+            revision=old.revision + 1,
+        )
+        txn.put_gallery(new)
+        return Effects(new, settings=new)
+
+    return command
+
+
+def create_identity(identity_id: str, new: NewIdentity, request_id: str) -> Command[IdentityRecord]:
+    """Creates an identity without faces; an empty id makes one."""
+    validation.check_request_id(request_id)
+    if identity_id:
+        validation.check_id(identity_id, "identity")
+    new = _checked(new)
+    fingerprint = _fingerprint("create_identity", identity_id, new)
+
+    def command(txn: Transaction) -> Effects[IdentityRecord]:
+        known = txn.requests.recall(request_id, fingerprint, IdentityRecord)
+        if known is not None:
+            return Effects(known)
+        if identity_id and txn.find_identity(identity_id) is not None:
+            raise IdentityExistsError(
+                f"there is an identity {identity_id!r} already", {"identity": identity_id}
+            )
+        record = txn.add_identity(_identity_record(identity_id, new))
+        txn.requests.keep(request_id, fingerprint, record, record.create_time_us)
+        return Effects(record, created=record)
+
+    return command
+
+
+def update_identity(identity_id: str, patch: IdentityPatch, etag: str) -> Command[IdentityRecord]:
+    """Changes some fields of an identity."""
+
+    def command(txn: Transaction) -> Effects[IdentityRecord]:
+        old = txn.identity(identity_id)
+        _check_etag(etag, old.revision)
+        expiry = old.expire_time_us if patch.expire_time_us is None else patch.expire_time_us
+        fields = _checked(
+            NewIdentity(
+                _given(patch.display_name, old.display_name),
+                _given(patch.labels, old.labels),
+                _given(patch.metadata, old.metadata),
+                None if patch.clear_expire_time else expiry,
+            )
+        )
+        new = replace(
+            old,
+            display_name=fields.display_name,
+            labels=fields.labels,
+            metadata=fields.metadata,
+            expire_time_us=fields.expire_time_us,
+            update_time_us=now_us(),
+            revision=old.revision + 1,
+        )
+        txn.replace_identity(old, new)
+        return Effects(new, replaced=(old, new))
+
+    return command
+
+
+def delete_identity(identity_id: str, etag: str, *, allow_missing: bool) -> Command[int]:
+    """Deletes an identity with its faces; the result is how many faces it had."""
+
+    def command(txn: Transaction) -> Effects[int]:
+        record = txn.find_identity(identity_id) if allow_missing else txn.identity(identity_id)
+        if record is None:
+            return Effects(0)
+        _check_etag(etag, record.revision)
+        ordinals = txn.remove_identity(record)
+        return Effects(len(ordinals), deleted=record, removed_faces=tuple(ordinals))
+
+    return command
+
+
+def enroll(new: NewFace, model: ModelIdentity) -> Command[Enrollment]:
+    """Adds a face; the same content for the same identity returns the face that is there."""
+    validation.check_id(new.identity_id, "identity")
+    validation.check_request_id(new.request_id)
+    validation.check_text(new.source, "source", limits.SOURCE_LENGTH_MAX)
+    if new.face_id:
+        validation.check_id(new.face_id, "face")
+    vector = validation.unit_vector(new.vector, model.dimension)
+    creation = None if new.new_identity is None else _checked(new.new_identity)
+    fingerprint = enroll_fingerprint(new)
+
+    def command(txn: Transaction) -> Effects[Enrollment]:
+        known = txn.requests.recall(new.request_id, fingerprint, Enrollment)
+        if known is not None:
+            return Effects(known)
+        identity = txn.find_identity(new.identity_id)
+        created = None
+        if identity is None:
+            if creation is None:
+                raise _no_identity(new.identity_id)
+            identity = created = txn.add_identity(_identity_record(new.identity_id, creation))
+        else:
+            face = _check_room(txn, identity, new)
+            if face is not None:
+                return Effects(Enrollment(identity.id, face, EnrollOutcome.ALREADY_ENROLLED))
+        identity, face = txn.add_face(identity, _face_record(new), vector)
+        answer = Enrollment(
+            identity.id, face, EnrollOutcome.ENROLLED, created is not None, new.detected_count
+        )
+        txn.requests.keep(new.request_id, fingerprint, answer, face.create_time_us)
+        return Effects(answer, created=created, added_faces=((face.ordinal, identity.number),))
+
+    return command
+
+
+def delete_face(identity_id: str, face_id: str, *, allow_missing: bool) -> Command[None]:
+    """Deletes one face."""
+
+    def command(txn: Transaction) -> Effects[None]:
+        try:
+            identity = txn.identity(identity_id)
+            face = txn.face_by_id(identity, face_id)
+        except (IdentityNotFoundError, FaceNotFoundError):
+            if allow_missing:
+                return Effects(None)
+            raise
+        txn.remove_face(identity, face)
+        return Effects(None, removed_faces=(face.ordinal,))
+
+    return command
+
+
+def keep_clustering(record: ClusteringRecord, clusters: list[ClusterRecord]) -> Command[None]:
+    """Keeps the result of a clustering run."""
+
+    def command(txn: Transaction) -> Effects[None]:
+        txn.put_clustering(record, clusters)
+        return Effects(None)
+
+    return command
+
+
+def enroll_fingerprint(new: NewFace) -> bytes:
+    """What makes two enrolments the same request.
+
+    The vector is not part of it: it follows from the content.
+    """
+    return _fingerprint(
+        "enroll", new.identity_id, new.face_id, new.content_sha256, new.source, new.new_identity
+    )
+
+
+def _given(new: Result | None, old: Result) -> Result:
+    return old if new is None else new
+
+
+def _check_etag(given: str, revision: int) -> None:
+    if given and given != str(revision):
+        raise EtagMismatchError(
+            "it was changed since it was read; read it again", {"etag": str(revision)}
+        )
+
+
+def _checked(new: NewIdentity) -> NewIdentity:
+    return NewIdentity(
+        validation.check_text(new.display_name, "display_name", limits.DISPLAY_NAME_LENGTH_MAX),
+        validation.check_labels(new.labels),
+        validation.check_metadata(new.metadata),
+        new.expire_time_us,
+    )
+
+
+def _check_room(txn: Transaction, identity: IdentityRecord, new: NewFace) -> FaceRecord | None:
+    """The face already made from this content; or None, when there is room for a new one."""
+    same = txn.find_content(identity.number, new.content_sha256)
+    if same is not None:
+        return same
+    if new.face_id and txn.find_face(identity.number, new.face_id) is not None:
+        raise FaceExistsError(
+            f"identity {identity.id!r} has a face {new.face_id!r}, made from something else",
+            {"identity": identity.id, "face": new.face_id},
+        )
+    if identity.face_count >= limits.FACES_PER_IDENTITY_MAX:
+        raise LimitExceededError(
+            f"identity {identity.id!r} has {identity.face_count} faces, the most it can have",
+            {"identity": identity.id, "limit": str(limits.FACES_PER_IDENTITY_MAX)},
+        )
+    return None
+
+
+def _no_identity(identity_id: str) -> IdentityNotFoundError:
+    return IdentityNotFoundError(
+        f"there is no identity {identity_id!r}; create it first, or allow_missing",
+        {"identity": identity_id},
+    )
+
+
+def _identity_record(identity_id: str, new: NewIdentity) -> IdentityRecord:
+    now = now_us()
+    uid = uuid.uuid4().hex
+    return IdentityRecord(
+        id=identity_id or uid,
+        uid=uid,
+        number=-1,
+        create_time_us=now,
+        update_time_us=now,
+        display_name=new.display_name,
+        labels=new.labels,
+        metadata=new.metadata,
+        expire_time_us=new.expire_time_us,
+    )
+
+
+def _face_record(new: NewFace) -> FaceRecord:
+    found = new.extracted
+    return FaceRecord(
+        id=new.face_id or uuid.uuid4().hex,
+        ordinal=-1,
+        content_sha256=new.content_sha256,
+        create_time_us=now_us(),
+        source=new.source,
+        box=found.box if found else None,
+        landmarks=found.landmarks if found else None,
+        detection_score=found.detection_score if found else 0.0,
+        quality=found.quality if found else None,
+    )
+
+
+def _fingerprint(*parts: object) -> bytes:
+    return hashlib.sha256(msgspec.msgpack.encode(parts)).digest()

@@ -1,0 +1,157 @@
+"""The database: one data directory with its catalogue and its open galleries."""
+
+import hashlib
+import logging
+import shutil
+import threading
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from visagedb_indexer import limits, validation
+from visagedb_indexer.clock import now_us
+from visagedb_indexer.errors import (
+    EtagMismatchError,
+    GalleryExistsError,
+    GalleryNotFoundError,
+    InvalidArgumentError,
+    LimitExceededError,
+)
+from visagedb_indexer.gallery import Gallery
+from visagedb_indexer.store import Catalogue, DataDirectory, GalleryRecord
+from visagedb_indexer.values import ModelIdentity
+
+_LOG = logging.getLogger(__name__)
+
+
+class Database:
+    """All galleries of one data directory, which it owns until closed.
+
+    Args:
+        path: The data directory; made if missing.
+
+    Raises:
+        DataDirectoryLockedError: Another process owns it.
+        StorageCorruptError: A database in it cannot be read.
+        FormatTooNewError: A newer release has written it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._directory = DataDirectory(path)
+        self._galleries: dict[str, Gallery] = {}
+        self._lock = threading.RLock()
+        try:
+            self.catalogue = Catalogue(self._directory.catalogue)
+            known = self.catalogue.galleries()
+            for orphan in self._directory.remove_orphans(set(known.values())):
+                _LOG.info("removed the unfinished gallery folder %s", orphan)
+            for gallery_id, uid in known.items():
+                self._galleries[gallery_id] = Gallery(self._directory.gallery(uid))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Closes every gallery and gives the directory up."""
+        with self._lock:
+            for gallery in self._galleries.values():
+                gallery.close()
+            self._galleries.clear()
+            if hasattr(self, "catalogue"):
+                self.catalogue.close()
+            self._directory.close()
+
+    def create_gallery(self, new: GalleryRecord, request_id: str = "") -> Gallery:
+        """Creates a gallery; its uid and times are given here.
+
+        Raises:
+            GalleryExistsError: There is one of this id.
+            InvalidArgumentError: The id, the name or the model is not valid.
+            LimitExceededError: There are too many galleries.
+            RequestIdReusedError: The request id belonged to another request.
+        """
+        _check(new)
+        validation.check_request_id(request_id)
+        fingerprint = hashlib.sha256(msgspec.msgpack.encode(["create_gallery", new])).digest()
+        with self._lock:
+            known = self.catalogue.recall(request_id, fingerprint, str)
+            if known is not None and (gallery := self._galleries.get(new.id)) is not None:
+                return gallery
+            if new.id in self._galleries:
+                raise GalleryExistsError(
+                    f"there is a gallery {new.id!r} already", {"gallery": new.id}
+                )
+            if len(self._galleries) >= limits.GALLERIES_MAX:
+                raise LimitExceededError(f"there are {limits.GALLERIES_MAX} galleries, the most")
+            now = now_us()
+            record = replace(new, uid=uuid.uuid4().hex, create_time_us=now, update_time_us=now)
+            path = self._directory.gallery(record.uid)
+            try:
+                gallery = Gallery(path, create=record)
+            except BaseException:
+                shutil.rmtree(path, ignore_errors=True)
+                raise
+            # The gallery exists from here on; before, a crash leaves an orphaned folder.
+            self.catalogue.add_gallery(
+                record.id, record.uid, request_id=request_id, fingerprint=fingerprint, now_us=now
+            )
+            self._galleries[record.id] = gallery
+            return gallery
+
+    def gallery(self, gallery_id: str) -> Gallery:
+        """An open gallery.
+
+        Raises:
+            GalleryNotFoundError: There is none of this id.
+        """
+        gallery = self._galleries.get(gallery_id)
+        if gallery is None:
+            raise GalleryNotFoundError(
+                f"there is no gallery {gallery_id[:200]!r}", {"gallery": gallery_id[:200]}
+            )
+        return gallery
+
+    def galleries(self) -> list[Gallery]:
+        """All galleries by id."""
+        with self._lock:
+            return [self._galleries[gallery_id] for gallery_id in sorted(self._galleries)]
+
+    def delete_gallery(
+        self, gallery_id: str, etag: str = "", *, allow_missing: bool = False
+    ) -> None:
+        """Deletes a gallery and all that is in it.
+
+        Raises:
+            GalleryNotFoundError: There is none, and that is not allowed.
+            EtagMismatchError: Its settings changed since the caller read them.
+        """
+        with self._lock:
+            if gallery_id not in self._galleries and allow_missing:
+                return
+            gallery = self.gallery(gallery_id)
+            if etag and etag != str(gallery.record.revision):
+                raise EtagMismatchError("the gallery was changed since it was read")
+            self.catalogue.remove_gallery(gallery_id)
+            del self._galleries[gallery_id]
+        gallery.close()
+        self._directory.remove_gallery(gallery.record.uid)
+
+
+def _check(new: GalleryRecord) -> None:
+    validation.check_id(new.id, "gallery")
+    validation.check_text(new.display_name, "display_name", limits.DISPLAY_NAME_LENGTH_MAX)
+    validation.check_cosine(new.threshold, "threshold")
+    _check_model(new.model)
+
+
+def _check_model(model: ModelIdentity) -> None:
+    if not model.name or len(model.name) > limits.ID_LENGTH_MAX:
+        raise InvalidArgumentError("the gallery's model has no name", {"field": "model.name"})
+    if not limits.VECTOR_DIMENSION_MIN <= model.dimension <= limits.VECTOR_DIMENSION_MAX:
+        raise InvalidArgumentError(
+            f"the model's dimension must be {limits.VECTOR_DIMENSION_MIN} to "
+            f"{limits.VECTOR_DIMENSION_MAX}; give it for a model this server does not run",
+            {"field": "model.dimension"},
+        )

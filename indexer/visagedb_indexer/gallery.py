@@ -1,0 +1,383 @@
+"""The aggregate: one gallery is a store, a search engine and its identities.
+
+Every read and write of a gallery passes here, so that the three stay in step.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from visagedb_indexer import commands, limits, validation
+from visagedb_indexer.commands import Command, Effects, Result
+from visagedb_indexer.errors import FaceNotFoundError, InvalidArgumentError
+from visagedb_indexer.filters import parse_filter
+from visagedb_indexer.gallery_values import (
+    Candidate,
+    Enrollment,
+    EnrollOutcome,
+    GalleryPatch,
+    GalleryStats,
+    IdentityPatch,
+    NewFace,
+    NewIdentity,
+    SearchAnswer,
+    SearchOptions,
+)
+from visagedb_indexer.label_index import LabelIndex
+from visagedb_indexer.search import Hit, SearchEngine, SearchRequest
+from visagedb_indexer.store import (
+    Change,
+    ClusteringRecord,
+    ClusterRecord,
+    Counters,
+    FaceRecord,
+    GalleryRecord,
+    GalleryStore,
+    GroupCommit,
+    IdentityRecord,
+    Transaction,
+)
+from visagedb_indexer.values import ModelIdentity, Vector
+
+
+class Gallery:
+    """An open gallery.
+
+    Args:
+        path: The folder of its database.
+        create: The settings of a new gallery; None opens an existing one.
+
+    Raises:
+        StorageCorruptError: The database cannot be read.
+        FormatTooNewError: A newer release has written it.
+    """
+
+    def __init__(self, path: Path, create: GalleryRecord | None = None) -> None:
+        self._store = GalleryStore(path, create)
+        with self._store.read() as view:
+            self._record = view.gallery()
+            self._counters = view.counters()
+            owners = view.owners()
+            numbers = view.numbers()
+        self._labels = LabelIndex(numbers, self._numbers_with_label)
+        self._engine = SearchEngine(self.model.dimension, self._store, owners)
+        self._writer = GroupCommit(self._store, self._record.id)
+
+    def close(self) -> None:
+        """Finishes the writes in progress and closes the database."""
+        self._writer.close()
+        self._engine.close()
+        self._store.close()
+
+    # Settings and state
+
+    @property
+    def record(self) -> GalleryRecord:
+        """The settings."""
+        return self._record
+
+    @property
+    def model(self) -> ModelIdentity:
+        """The model that all its vectors come from."""
+        return self._record.model
+
+    def stats(self) -> GalleryStats:
+        """Counts and sizes."""
+        return GalleryStats(
+            self._counters,
+            self._engine.stats(),
+            self._store.environment.used_bytes(),
+            self._store.environment.file_bytes(),
+        )
+
+    def wait_until_settled(self, timeout: float) -> bool:
+        """Waits (seconds) until the search structures have caught up."""
+        return self._engine.wait_until_settled(timeout)
+
+    def update(self, patch: GalleryPatch, etag: str = "") -> GalleryRecord:
+        """Changes settings.
+
+        Raises:
+            EtagMismatchError: The settings changed since the caller read them.
+            InvalidArgumentError: The threshold is not a cosine, the name too long.
+        """
+        return self._run(commands.update_gallery(patch, etag))
+
+    # Identities
+
+    def create_identity(
+        self, identity_id: str, new: NewIdentity, request_id: str = ""
+    ) -> IdentityRecord:
+        """Creates an identity without faces; an empty id makes one.
+
+        Raises:
+            IdentityExistsError: There is one of this id.
+            RequestIdReusedError: The request id belonged to another request.
+            InvalidArgumentError: A name, label or the metadata is not valid.
+        """
+        return self._run(commands.create_identity(identity_id, new, request_id))
+
+    def identity(self, identity_id: str) -> IdentityRecord:
+        """An identity.
+
+        Raises:
+            IdentityNotFoundError: There is none of this id.
+        """
+        with self._store.read() as view:
+            return view.identity(identity_id)
+
+    def identities(self, text: str = "", after: int = -1, most: int = 100) -> list[IdentityRecord]:
+        """Up to `most` identities that pass a filter, with numbers above `after`.
+
+        In the order of creation.
+
+        Raises:
+            InvalidFilterError: The filter cannot be read.
+        """
+        found: list[IdentityRecord] = []
+        with self._store.read() as view:
+            for number in self._labels.numbers(parse_filter(text), after):
+                record = view.identity_by_number(number)
+                if record is not None:
+                    found.append(record)
+                if len(found) == most:
+                    break
+        return found
+
+    def update_identity(
+        self, identity_id: str, patch: IdentityPatch, etag: str = ""
+    ) -> IdentityRecord:
+        """Changes some fields of an identity.
+
+        Raises:
+            IdentityNotFoundError: There is none of this id.
+            EtagMismatchError: It changed since the caller read it.
+            InvalidArgumentError: A label or the metadata is not valid.
+        """
+        return self._run(commands.update_identity(identity_id, patch, etag))
+
+    def delete_identity(
+        self, identity_id: str, etag: str = "", *, allow_missing: bool = False
+    ) -> int:
+        """Deletes an identity with its faces; returns how many faces it had.
+
+        Raises:
+            IdentityNotFoundError: There is none, and that is not allowed.
+            EtagMismatchError: It changed since the caller read it.
+        """
+        return self._run(commands.delete_identity(identity_id, etag, allow_missing=allow_missing))
+
+    # Faces
+
+    def find_enrolled(self, identity_id: str, content_sha256: bytes) -> Enrollment | None:
+        """The face already made from this content for this identity, or None."""
+        with self._store.read() as view:
+            identity = view.find_identity(identity_id)
+            face = identity and view.find_content(identity.number, content_sha256)
+        if not face:
+            return None
+        return Enrollment(identity_id, face, EnrollOutcome.ALREADY_ENROLLED)
+
+    def recall_enrollment(self, new: NewFace) -> Enrollment | None:
+        """The answer this request was given before, so that its image need not be read again.
+
+        Raises:
+            RequestIdReusedError: The request id belonged to another request.
+        """
+        with self._store.read() as view:
+            return view.requests.recall(
+                new.request_id, commands.enroll_fingerprint(new), Enrollment
+            )
+
+    def enroll(self, new: NewFace) -> Enrollment:
+        """Adds a face; durable and searchable on return.
+
+        The same content for the same identity returns the face that is there.
+
+        Raises:
+            IdentityNotFoundError: There is no such identity, and none may be created.
+            FaceExistsError: The face id belongs to a face made from something else.
+            RequestIdReusedError: The request id belonged to another request.
+            InvalidVectorError: The vector cannot be used.
+            InvalidArgumentError: A name, label or the metadata is not valid.
+            LimitExceededError: The identity has too many faces.
+        """
+        return self._run(commands.enroll(new, self.model))
+
+    def face(
+        self, identity_id: str, face_id: str, *, with_vector: bool = False
+    ) -> tuple[FaceRecord, Vector | None]:
+        """A face, and its vector if asked for.
+
+        Raises:
+            IdentityNotFoundError: There is no such identity.
+            FaceNotFoundError: It has no such face.
+        """
+        with self._store.read() as view:
+            face = view.face_by_id(view.identity(identity_id), face_id)
+            return face, view.vectors(np.array([face.ordinal]))[0] if with_vector else None
+
+    def faces(
+        self, identity_id: str, after: int = -1, most: int = 100, *, with_vectors: bool = False
+    ) -> list[tuple[FaceRecord, Vector | None]]:
+        """Up to `most` faces of an identity with ordinals above `after`, oldest first.
+
+        Raises:
+            IdentityNotFoundError: There is no such identity.
+        """
+        with self._store.read() as view:
+            number = view.identity(identity_id).number
+            found = [face for _, face in zip(range(most), view.faces(number, after), strict=False)]
+            if not with_vectors:
+                return [(face, None) for face in found]
+            ordinals = np.array([face.ordinal for face in found], dtype=np.int64)
+            return list(zip(found, view.vectors(ordinals), strict=True))
+
+    def delete_face(self, identity_id: str, face_id: str, *, allow_missing: bool = False) -> None:
+        """Deletes a face; no search that starts later returns it.
+
+        Raises:
+            IdentityNotFoundError: There is no such identity.
+            FaceNotFoundError: It has no such face, and that is not allowed.
+        """
+        self._run(commands.delete_face(identity_id, face_id, allow_missing=allow_missing))
+
+    # Search
+
+    def identify(self, probe: Vector, options: SearchOptions) -> SearchAnswer:
+        """The most similar identities, best first.
+
+        Args:
+            probe: Shape (dimension,); any length but zero.
+            options: How to search.
+
+        Raises:
+            InvalidVectorError: The probe cannot be used.
+            InvalidFilterError: The filter cannot be read.
+            InvalidArgumentError: An option is out of range.
+            DeadlineExceededError: The deadline passed before the answer was there.
+        """
+        if not 1 <= options.top_k <= limits.TOP_K_MAX:
+            raise InvalidArgumentError(f"top_k is 1 to {limits.TOP_K_MAX}", {"field": "top_k"})
+        validation.check_cosine(options.min_score, "min_score")
+        request = SearchRequest(
+            vector=validation.unit_vector(probe, self.model.dimension),
+            top_k=options.top_k,
+            allowed=self._labels.mask(parse_filter(options.filter)),
+            min_score=options.min_score,
+            exact=options.exact,
+            deadline=options.deadline,
+        )
+        while True:
+            generation, index_generation = self._counters.generation, self._engine.generation
+            hits = self._engine.search(request)
+            candidates = self._candidates(hits)
+            # An identity deleted since the search leaves a gap; search again to fill it.
+            if len(candidates) == len(hits):
+                exact = request.exact or index_generation == 0
+                return SearchAnswer(tuple(candidates), generation, index_generation, exact)
+
+    def compare(self, probe: Vector, identity_id: str) -> tuple[float, FaceRecord]:
+        """The highest score of a probe against the faces of one identity, and that face.
+
+        Raises:
+            IdentityNotFoundError: There is no such identity.
+            FaceNotFoundError: It has no faces.
+            InvalidVectorError: The probe cannot be used.
+        """
+        unit = validation.unit_vector(probe, self.model.dimension)
+        with self._store.read() as view:
+            faces = list(view.faces(view.identity(identity_id).number))
+            if not faces:
+                raise FaceNotFoundError(
+                    f"identity {identity_id!r} has no faces", {"identity": identity_id}
+                )
+            scores = view.vectors(np.array([face.ordinal for face in faces])) @ unit
+        best = int(np.argmax(scores))
+        return float(np.clip(scores[best], -1.0, 1.0)), faces[best]
+
+    def all_vectors(self, text: str = "") -> tuple[Sequence[int], Vector]:
+        """Ordinals and vectors of all faces whose identities pass a filter.
+
+        Raises:
+            InvalidFilterError: The filter cannot be read.
+        """
+        ordinals = self._engine.live_ordinals(self._labels.mask(parse_filter(text)))
+        with self._store.read() as view:
+            vectors = view.vectors(ordinals)
+        # A face deleted since has a zero vector.
+        kept = np.any(vectors != 0, axis=1)
+        return ordinals[kept].tolist(), vectors[kept]
+
+    def locate(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, FaceRecord]]:
+        """Ordinal, identity id and record of those faces that still exist."""
+        with self._store.read() as view:
+            for ordinal in ordinals:
+                number = self._engine.owner(ordinal)
+                identity = view.identity_by_number(number) if number >= 0 else None
+                face = view.face(number, ordinal) if identity else None
+                if identity and face:
+                    yield ordinal, identity.id, face
+
+    # Clusterings
+
+    def keep_clustering(self, record: ClusteringRecord, clusters: list[ClusterRecord]) -> None:
+        """Keeps the result of a clustering run beside the faces."""
+        self._run(commands.keep_clustering(record, clusters))
+
+    def clustering(self, clustering_id: str) -> ClusteringRecord:
+        """A clustering.
+
+        Raises:
+            ClusteringNotFoundError: There is none of this id.
+        """
+        with self._store.read() as view:
+            return view.clustering(clustering_id)
+
+    def cluster(self, clustering_id: str, rank: int) -> ClusterRecord:
+        """One cluster of a clustering; rank 0 is the largest.
+
+        Raises:
+            ClusteringNotFoundError: There is none.
+        """
+        with self._store.read() as view:
+            return view.cluster(clustering_id, rank)
+
+    def _candidates(self, hits: list[Hit]) -> list[Candidate]:
+        found = []
+        with self._store.read() as view:
+            for hit in hits:
+                identity = view.identity_by_number(hit.number)
+                face = view.face(hit.number, hit.ordinal)
+                if identity is not None and face is not None:
+                    found.append(Candidate(identity, face, hit.score))
+        return found
+
+    def _numbers_with_label(self, key: str, value: str | None) -> list[int]:
+        with self._store.read() as view:
+            return view.numbers_with_label(key, value)
+
+    def _run(self, command: Command[Result]) -> Result:
+        def durable(txn: Transaction) -> Change[Result]:
+            effects = command(txn)
+            counters = txn.counters()
+            return Change(effects.result, lambda: self._follow(effects, counters))
+
+        return self._writer.run(durable)
+
+    def _follow(self, effects: Effects[Result], counters: Counters) -> None:
+        """Brings memory up to a durable change, before its caller hears of it."""
+        if effects.settings is not None:
+            self._record = effects.settings
+        if effects.created is not None:
+            self._labels.add(effects.created)
+        if effects.replaced is not None:
+            self._labels.replace(*effects.replaced)
+        for ordinal, number in effects.added_faces:
+            self._engine.add(ordinal, number)
+        if effects.removed_faces:
+            self._engine.remove(effects.removed_faces)
+        if effects.deleted is not None:
+            self._labels.remove(effects.deleted)
+        self._counters = counters

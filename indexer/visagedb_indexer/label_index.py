@@ -1,0 +1,99 @@
+"""Which identities carry which label, as compressed bitmaps in memory.
+
+The truth is in the store; a bitmap is read from there when a filter asks for it first
+and kept in step by the gallery's writer from then on.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from visagedb_indexer.filters import And, Filter, HasLabel, Not, Or
+from visagedb_indexer.store import IdentityRecord
+
+_BITMAPS_KEPT_MAX: Final = 4096
+
+
+class LabelIndex:
+    """The identities of a gallery by label.
+
+    Args:
+        numbers: All identities, by number.
+        load: Reads the numbers of the identities with a label (key and value), or with
+            any value of a key when the value is None.
+    """
+
+    def __init__(
+        self, numbers: Iterable[int], load: Callable[[str, str | None], list[int]]
+    ) -> None:
+        self._all = BitMap(numbers)
+        self._load = load
+        self._bitmaps: dict[HasLabel, BitMap] = {}
+        self._lock = threading.Lock()
+
+    def add(self, record: IdentityRecord) -> None:
+        """An identity was created."""
+        with self._lock:
+            self._all.add(record.number)
+            for term in _terms(record):
+                if term in self._bitmaps:
+                    self._bitmaps[term].add(record.number)
+
+    def remove(self, record: IdentityRecord) -> None:
+        """An identity was deleted."""
+        with self._lock:
+            self._all.discard(record.number)
+            for term in _terms(record):
+                if term in self._bitmaps:
+                    self._bitmaps[term].discard(record.number)
+
+    def replace(self, old: IdentityRecord, new: IdentityRecord) -> None:
+        """An identity's labels were changed."""
+        self.remove(old)
+        self.add(new)
+
+    def numbers(self, chosen: Filter | None, after: int = -1) -> Iterator[int]:
+        """Numbers above `after` of the identities that pass, ascending."""
+        with self._lock:
+            bitmap = self._all.copy() if chosen is None else self._evaluate(chosen)
+        yield from bitmap.iter_equal_or_larger(after + 1)
+
+    def mask(self, chosen: Filter | None) -> NDArray[np.bool_] | None:
+        """Which identities pass, by number: shape (largest number + 1,); None without a filter."""
+        if chosen is None:
+            return None
+        with self._lock:
+            passing = np.asarray(self._evaluate(chosen).to_array(), dtype=np.int64)
+        mask = np.zeros(int(passing[-1]) + 1 if len(passing) else 0, dtype=np.bool_)
+        mask[passing] = True
+        return mask
+
+    def _evaluate(self, chosen: Filter) -> BitMap:
+        if isinstance(chosen, HasLabel):
+            return self._bitmap(chosen)
+        if isinstance(chosen, Not):
+            return self._all - self._evaluate(chosen.term)
+        bitmaps = [self._evaluate(term) for term in chosen.terms]
+        if isinstance(chosen, And):
+            return reduce(BitMap.__and__, bitmaps)
+        assert isinstance(chosen, Or)
+        return reduce(BitMap.__or__, bitmaps)
+
+    def _bitmap(self, term: HasLabel) -> BitMap:
+        bitmap = self._bitmaps.get(term)
+        if bitmap is None:
+            if len(self._bitmaps) >= _BITMAPS_KEPT_MAX:
+                self._bitmaps.clear()
+            bitmap = self._bitmaps[term] = BitMap(self._load(term.key, term.value))
+        return bitmap
+
+
+def _terms(record: IdentityRecord) -> Iterator[HasLabel]:
+    for key, value in record.labels.items():
+        yield HasLabel(key, value)
+        yield HasLabel(key, None)

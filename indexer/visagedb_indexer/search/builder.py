@@ -1,0 +1,217 @@
+"""Background work on the codes: training, adding the newest faces, removing the deleted.
+
+One thread per gallery, started when there is something to do for the first time.
+Searches see a `CompactIndex` that is replaced as a whole, so they need no lock here.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visagedb_indexer import limits
+from visagedb_indexer.search.compact import Codec, Segment
+from visagedb_indexer.search.faces_table import FacesTable
+from visagedb_indexer.search.protocol import VectorSource
+from visagedb_indexer.values import Vector
+
+_LOG = logging.getLogger(__name__)
+_GATHERING_SECONDS: Final = 0.1
+_BUILD_CHUNK_ROWS: Final = 16_384
+_RETRAIN_GROWTH: Final = 4
+_RETRAIN_ROWS_MAX: Final = 1_000_000
+_SEED: Final = 7
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompactIndex:
+    """The codes as searches see them.
+
+    Attributes:
+        codec: How vectors become codes.
+        segments: Where the codes are.
+        indexed: All ordinals below it are in the codes, unless they are deleted.
+    """
+
+    codec: Codec
+    segments: tuple[Segment, ...]
+    indexed: int
+
+    def search(
+        self, rotated: Vector, count: int, bitmap: NDArray[np.uint8] | None
+    ) -> NDArray[np.int64]:
+        """Ordinals of about the best `count` rows of all segments, in no special order."""
+        found = [segment.search(rotated, count, bitmap) for segment in self.segments]
+        ordinals = np.concatenate([ordinals for ordinals, _ in found])
+        if len(ordinals) <= count:
+            return ordinals
+        scores = np.concatenate([scores for _, scores in found])
+        result: NDArray[np.int64] = ordinals[np.argpartition(-scores, count)[:count]]
+        return result
+
+
+class IndexBuilder:
+    """Keeps the codes in step with the stored vectors.
+
+    Args:
+        dimension: Length of the vectors.
+        source: The stored vectors.
+        table: The faces that exist.
+    """
+
+    def __init__(self, dimension: int, source: VectorSource, table: FacesTable) -> None:
+        self._source = source
+        self._table = table
+        self._useful = dimension >= limits.COMPACT_DIMENSION_MIN
+        self._condition = threading.Condition()
+        self._deleted: list[int] = []
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self.index: CompactIndex | None = None
+        self.generation = 0
+        self.progress: float | None = None
+        self.settled = threading.Event()
+        self.settled.set()
+
+    @property
+    def tombstone_count(self) -> int:
+        """Deleted faces whose codes are still there."""
+        return len(self._deleted)
+
+    def notice(self) -> None:
+        """The gallery may have grown."""
+        if self._due():
+            self._wake()
+
+    def forget(self, ordinals: Sequence[int]) -> None:
+        """Faces were deleted."""
+        if self.index is None and self.progress is None:
+            return
+        with self._condition:
+            self._deleted.extend(ordinals)
+        self.notice()
+
+    def close(self) -> None:
+        """Stops the thread at its next chunk."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _due(self) -> bool:
+        return self._training_due() or self._tail_rows() > 0 or self._purge_due()
+
+    def _training_due(self) -> bool:
+        live = self._table.live_count
+        if not self._useful or live <= limits.EXACT_ROWS_MAX:
+            return False
+        if self.index is None:
+            return True
+        trained_on = self.index.codec.trained_on
+        return trained_on < _RETRAIN_ROWS_MAX and live >= _RETRAIN_GROWTH * trained_on
+
+    def _tail_rows(self) -> int:
+        return 0 if self.index is None else self._table.view().count - self.index.indexed
+
+    def _purge_due(self) -> bool:
+        most = max(limits.TOMBSTONES_MAX, self._table.live_count // 100)
+        return self.index is not None and len(self._deleted) > most
+
+    def _wake(self) -> None:
+        self.settled.clear()
+        with self._condition:
+            if self._closed:
+                return
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
+                self._thread.start()
+            self._condition.notify_all()
+
+    def _run(self) -> None:
+        while not self._closed:
+            if not self._due():
+                self._rest()
+            elif self._training_due():
+                self._guarded(self._build)
+            elif self._purge_due():
+                self._guarded(self._purge)
+            else:
+                if self._tail_rows() < limits.TAIL_ROWS_MAX:
+                    with self._condition:
+                        self._condition.wait_for(lambda: self._closed, _GATHERING_SECONDS)
+                self._guarded(self._extend)
+
+    def _rest(self) -> None:
+        with self._condition:
+            # Asked again under the lock, so that a wake-up in between is not missed.
+            if not self._due() and not self._closed:
+                self.settled.set()
+                self._condition.wait(timeout=60.0)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception:  # noqa: BLE001
+            if self._closed:
+                return
+            # Searches stay right without the codes: what is not indexed is scanned.
+            _LOG.exception("background indexing failed; trying again in a minute")
+            with self._condition:
+                self._condition.wait_for(lambda: self._closed, 60.0)
+
+    def _build(self) -> None:
+        """Trains new codes on a sample and encodes everything, aside from the searches."""
+        self.progress = 0.0
+        try:
+            codec = Codec.train(self._sample(), self._table.live_count)
+            index = CompactIndex(codec, (Segment(codec),), 0)
+            while index.indexed < (count := self._table.view().count):
+                if self._closed:
+                    return
+                index = self._add_rows(index, min(count, index.indexed + _BUILD_CHUNK_ROWS))
+                self.progress = index.indexed / count
+            self.index = index
+            self.generation += 1
+        finally:
+            self.progress = None
+
+    def _sample(self) -> Vector:
+        live = np.flatnonzero(self._table.view().passing(None))
+        if len(live) > limits.TRAINING_ROWS_MAX:
+            random = np.random.default_rng(_SEED)
+            live = np.sort(random.choice(live, limits.TRAINING_ROWS_MAX, replace=False))
+        with self._source.read() as view:
+            return view.vectors(live)
+
+    def _extend(self) -> None:
+        """Moves the newest faces into the codes."""
+        assert self.index is not None
+        stop = min(self._table.view().count, self.index.indexed + limits.SEGMENT_ADD_ROWS_MAX)
+        self.index = self._add_rows(self.index, stop)
+
+    def _add_rows(self, index: CompactIndex, stop: int) -> CompactIndex:
+        owners = self._table.view().owners[index.indexed : stop]
+        ordinals = index.indexed + np.flatnonzero(owners >= 0)
+        segments = index.segments
+        if len(segments[-1]) + len(ordinals) > limits.SEGMENT_ROWS_MAX:
+            segments = (*segments, Segment(index.codec))
+        if len(ordinals):
+            with self._source.read() as view:
+                vectors = view.vectors(ordinals)
+            # A face deleted since has a zero vector now; its code would only be in the way.
+            lives = np.any(vectors != 0, axis=1)
+            segments[-1].add(ordinals[lives], vectors[lives])
+        return replace(index, segments=segments, indexed=stop)
+
+    def _purge(self) -> None:
+        """Takes deleted faces out of the codes."""
+        assert self.index is not None
+        with self._condition:
+            deleted, self._deleted = self._deleted, []
+        for segment in self.index.segments:
+            segment.remove(np.asarray(deleted, dtype=np.int64))

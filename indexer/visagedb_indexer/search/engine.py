@@ -1,0 +1,221 @@
+"""Search over one gallery: compact scan of everything, exact rescoring, grouping by identity.
+
+Ordinals below `indexed` are in the codes; the rest, the newest faces, are scanned
+exactly. A small gallery has no codes, and then everything is the newest. That one rule
+gives read-your-writes without ever making an enrolment wait for an index.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visagedb_indexer import limits
+from visagedb_indexer.search.builder import CompactIndex, IndexBuilder
+from visagedb_indexer.search.exact import check_deadline, scan, top
+from visagedb_indexer.search.faces_table import FacesTable, FacesView
+from visagedb_indexer.search.protocol import Hit, SearchRequest, VectorSource, VectorView
+
+_RESCORED_MIN: Final = 200
+_RESCORED_PER_MILLION: Final = 33
+_WIDENING: Final = 4
+_NOTHING: Final = -np.inf
+
+
+class EngineState(StrEnum):
+    """How searches are answered at this moment."""
+
+    EXACT = "exact"
+    BUILDING = "building"
+    COMPACT = "compact"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """The state of the search structures; memory in bytes, progress from 0 to 1."""
+
+    state: EngineState
+    build_progress: float
+    segment_count: int
+    indexed_face_count: int
+    tombstone_count: int
+    code_bytes_per_face: int
+    rescored_candidates: int
+    index_generation: int
+    memory_bytes: int
+
+
+class SearchEngine:
+    """The search structures of one gallery.
+
+    Writes (`add`, `remove`) come from one thread; searches from any number.
+
+    Args:
+        dimension: Length of the vectors.
+        source: The stored vectors.
+        owners: Identity number by ordinal, -1 where deleted; shape (n,), int32.
+    """
+
+    def __init__(self, dimension: int, source: VectorSource, owners: NDArray[np.int32]) -> None:
+        self._source = source
+        self._table = FacesTable(owners)
+        self._builder = IndexBuilder(dimension, source, self._table)
+        self._builder.notice()
+
+    def add(self, ordinal: int, number: int) -> None:
+        """Makes a stored face searchable."""
+        self._table.add(ordinal, number)
+        self._builder.notice()
+
+    def remove(self, ordinals: Sequence[int]) -> None:
+        """Hides faces from every search that starts later."""
+        for ordinal in ordinals:
+            self._table.remove(ordinal)
+        self._builder.forget(ordinals)
+
+    def search(self, request: SearchRequest) -> list[Hit]:
+        """Distinct identities, best first, ties by age of the face.
+
+        Never fewer than `top_k`, unless the gallery (after the filter and the minimum
+        score) has no more.
+
+        Raises:
+            DeadlineExceededError: The deadline passed before the answer was there.
+        """
+        check_deadline(request.deadline)
+        faces = self._table.view()
+        index = self._builder.index
+        with self._source.read() as view:
+            if request.exact or index is None:
+                return _search_exact(view, faces, request)
+            return self._search_compact(view, faces, index, request)
+
+    def _search_compact(
+        self, view: VectorView, faces: FacesView, index: CompactIndex, request: SearchRequest
+    ) -> list[Hit]:
+        bitmap = None
+        if request.allowed is not None:
+            passing = faces.passing(request.allowed)
+            ordinals = np.flatnonzero(passing)
+            if len(ordinals) <= limits.FILTERED_EXACT_ROWS_MAX:
+                return _group(faces, ordinals, view.vectors(ordinals) @ request.vector, request)
+            bitmap = np.packbits(passing, bitorder="little")
+        rotated = index.codec.rotate(request.vector[None, :])
+        tail = _scan_tail(view, faces, index.indexed, request)
+        wanted = max(rescored_candidates(faces.count), _WIDENING * request.top_k)
+        while wanted < faces.count // _WIDENING:
+            check_deadline(request.deadline)
+            found = index.search(rotated, wanted, bitmap)
+            # A face may be in the codes and still in the tail while rows move over.
+            found = found[found < index.indexed]
+            scores = view.vectors(found) @ request.vector
+            newest = top(tail, wanted)
+            hits = _group(
+                faces,
+                np.concatenate([found, newest + index.indexed]),
+                np.concatenate([scores, tail[newest]]),
+                request,
+            )
+            low_enough = request.min_score is not None and (
+                len(scores) and scores.min() < request.min_score
+            )
+            if len(hits) >= request.top_k or low_enough:
+                return hits
+            wanted *= _WIDENING
+        return _search_exact(view, faces, request)
+
+    def owner(self, ordinal: int) -> int:
+        """The identity number of a face; negative when it is deleted or unknown."""
+        owners = self._table.view().owners
+        return int(owners[ordinal]) if 0 <= ordinal < len(owners) else -1
+
+    def live_ordinals(self, allowed: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+        """Ordinals of the faces that exist now and pass a filter, ascending."""
+        return np.flatnonzero(self._table.view().passing(allowed))
+
+    def stats(self) -> EngineStats:
+        """The state of the search structures."""
+        index = self._builder.index
+        state = EngineState.COMPACT if index else EngineState.EXACT
+        if self._builder.progress is not None:
+            state = EngineState.BUILDING
+        count = self._table.view().count
+        return EngineStats(
+            state=state,
+            build_progress=self._builder.progress or 0.0,
+            segment_count=len(index.segments) if index else 0,
+            indexed_face_count=sum(len(s) for s in index.segments) if index else 0,
+            tombstone_count=self._builder.tombstone_count,
+            code_bytes_per_face=index.codec.code_bytes if index else 0,
+            rescored_candidates=rescored_candidates(count) if index else 0,
+            index_generation=self._builder.generation,
+            memory_bytes=4 * count + (sum(s.memory_bytes for s in index.segments) if index else 0),
+        )
+
+    @property
+    def generation(self) -> int:
+        """Counts the builds of the codes; 0 while every search is exact."""
+        return self._builder.generation
+
+    def wait_until_settled(self, timeout: float) -> bool:
+        """Waits (seconds) until no background work is due; False when it took too long."""
+        return self._builder.settled.wait(timeout)
+
+    def close(self) -> None:
+        """Stops the background work."""
+        self._builder.close()
+
+
+def rescored_candidates(face_count: int) -> int:
+    """Best rows of the compact scan that are rescored exactly: 200, 500 at ten million."""
+    return _RESCORED_MIN + _RESCORED_PER_MILLION * face_count // 1_000_000
+
+
+def _scan_tail(
+    view: VectorView, faces: FacesView, start: int, request: SearchRequest
+) -> NDArray[np.float32]:
+    """Exact scores of the faces from `start` on; minus infinity where not allowed."""
+    scores = scan(view, request.vector, start, faces.count, request.deadline)
+    passing = FacesView(faces.owners[start:]).passing(request.allowed)
+    scores[~passing] = _NOTHING
+    return scores
+
+
+def _search_exact(view: VectorView, faces: FacesView, request: SearchRequest) -> list[Hit]:
+    scores = _scan_tail(view, faces, 0, request)
+    wanted = _WIDENING * request.top_k
+    while True:
+        best = top(scores, wanted)
+        hits = _group(faces, best, scores[best], request)
+        low_enough = request.min_score is not None and (
+            len(best) and scores[best[-1]] < request.min_score
+        )
+        if len(hits) >= request.top_k or wanted >= faces.count or low_enough:
+            return hits
+        wanted *= _WIDENING
+
+
+def _group(
+    faces: FacesView,
+    ordinals: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    request: SearchRequest,
+) -> list[Hit]:
+    """The best face of each identity among some faces.
+
+    Owners are read here, last of all: a face deleted in the meantime drops out.
+    """
+    owners = faces.owners[ordinals]
+    kept = (owners >= 0) & (scores > _NOTHING)
+    if request.min_score is not None:
+        kept &= scores >= request.min_score
+    ordinals, scores, owners = ordinals[kept], scores[kept], owners[kept]
+    order = np.lexsort((ordinals, -scores))
+    _, first = np.unique(owners[order], return_index=True)
+    best = order[np.sort(first)[: request.top_k]]
+    return [
+        Hit(int(owners[i]), int(ordinals[i]), float(np.clip(scores[i], -1.0, 1.0))) for i in best
+    ]

@@ -1,0 +1,73 @@
+"""What the search engine asks of the store, and what it answers."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visagedb_indexer.values import Vector
+
+
+class VectorView(Protocol):
+    """A consistent view of the stored vectors."""
+
+    def vectors(self, ordinals: NDArray[np.int64]) -> Vector:
+        """Vectors by ordinal, shape (len(ordinals), dimension), float32."""
+        ...
+
+    def vector_blocks(self, start: int = 0) -> Iterator[tuple[int, Vector]]:
+        """All vectors in order: first ordinal of a block and its rows.
+
+        Begins with the block that holds `start`, which may begin before it. Rows of
+        deleted faces are zero or stale. A block is valid until the view is closed.
+        """
+        ...
+
+
+class VectorSource(Protocol):
+    """Where the exact vectors are."""
+
+    def read(self) -> AbstractContextManager[VectorView]:
+        """Opens a view; it holds at least every row that the engine has been told of."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchRequest:
+    """One probe.
+
+    Attributes:
+        vector: Shape (dimension,), unit length.
+        top_k: How many distinct identities to return.
+        allowed: Shape (identities,), bool, by identity number: which may be returned;
+            numbers past its end may not. None allows all.
+        min_score: Hits below this cosine are left out.
+        exact: Compare with every stored vector.
+        deadline: `time.monotonic()` seconds after which the work is pointless; None
+            for no deadline.
+    """
+
+    vector: Vector
+    top_k: int
+    allowed: NDArray[np.bool_] | None = None
+    min_score: float | None = None
+    exact: bool = False
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """The best face of one identity.
+
+    Attributes:
+        number: The identity.
+        ordinal: The face.
+        score: Cosine similarity.
+    """
+
+    number: int
+    ordinal: int
+    score: float

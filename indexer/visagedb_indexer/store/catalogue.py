@@ -1,0 +1,77 @@
+"""The catalogue: which galleries there are, and the long-running operations."""
+
+from pathlib import Path
+
+from visagedb_indexer import limits
+from visagedb_indexer.errors import OperationNotFoundError
+from visagedb_indexer.store import schema
+from visagedb_indexer.store.environment import Environment
+from visagedb_indexer.store.records import OperationRecord, Record, decode, encode
+from visagedb_indexer.store.requests import RequestReader, RequestWriter
+
+
+class Catalogue:
+    """The small database beside the galleries. Its writes are rare and commit singly."""
+
+    def __init__(self, path: Path) -> None:
+        self._environment = Environment(
+            path, schema.CATALOGUE_DATABASES, map_bytes=limits.MAP_BYTES_CATALOGUE
+        )
+        self._db = self._environment.handle
+
+    def galleries(self) -> dict[str, str]:
+        """The uid of every gallery by its id."""
+        with self._environment.read() as txn, txn.cursor(db=self._db(schema.GALLERIES)) as cursor:
+            return {bytes(k).decode(): bytes(v).decode() for k, v in cursor.iternext()}
+
+    def recall(self, request_id: str, fingerprint: bytes, kind: type[Record]) -> Record | None:
+        """The answer given to this request before, or None."""
+        with self._environment.read() as txn:
+            return RequestReader(self._environment, txn).recall(request_id, fingerprint, kind)
+
+    def add_gallery(
+        self, gallery_id: str, uid: str, *, request_id: str, fingerprint: bytes, now_us: int
+    ) -> None:
+        """Makes a gallery exist; the answer to the request is its uid."""
+        with self._environment.write() as txn:
+            txn.put(gallery_id.encode(), uid.encode(), db=self._db(schema.GALLERIES))
+            RequestWriter(self._environment, txn).keep(request_id, fingerprint, uid, now_us)
+
+    def remove_gallery(self, gallery_id: str) -> None:
+        """Makes a gallery cease to exist."""
+        with self._environment.write() as txn:
+            txn.delete(gallery_id.encode(), db=self._db(schema.GALLERIES))
+
+    def put_operation(self, record: OperationRecord) -> None:
+        """Adds or replaces an operation."""
+        with self._environment.write() as txn:
+            txn.put(record.id.encode(), encode(record), db=self._db(schema.OPERATIONS))
+
+    def operation(self, operation_id: str) -> OperationRecord:
+        """An operation by id.
+
+        Raises:
+            OperationNotFoundError: There is none.
+        """
+        with self._environment.read() as txn:
+            data = txn.get(operation_id.encode(), db=self._db(schema.OPERATIONS))
+            if data is None:
+                raise OperationNotFoundError(f"there is no operation {operation_id!r}")
+            return decode(data, OperationRecord)
+
+    def operations(self) -> list[OperationRecord]:
+        """All operations, in the order of their ids, which is the order of creation."""
+        with self._environment.read() as txn, txn.cursor(db=self._db(schema.OPERATIONS)) as cursor:
+            return [
+                decode(data, OperationRecord) for data in cursor.iternext(values=True, keys=False)
+            ]
+
+    def remove_operation(self, operation_id: str) -> None:
+        """Forgets an operation."""
+        self.operation(operation_id)
+        with self._environment.write() as txn:
+            txn.delete(operation_id.encode(), db=self._db(schema.OPERATIONS))
+
+    def close(self) -> None:
+        """Closes the database."""
+        self._environment.close()

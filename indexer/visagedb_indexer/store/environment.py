@@ -1,0 +1,156 @@
+"""Opening LMDB environments, and its errors turned into ours.
+
+The databases are opened with LMDB's full durability: a commit returns after the data
+and the meta page are on disk.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import lmdb
+
+from visagedb_indexer import limits
+from visagedb_indexer.errors import (
+    FormatTooNewError,
+    GalleryClosedError,
+    IndexerError,
+    StorageCorruptError,
+    StorageFullError,
+    UnavailableError,
+)
+from visagedb_indexer.store.schema import (
+    FORMAT_KEY,
+    FORMAT_VERSION,
+    META,
+    SubDatabase,
+    read_u32,
+    u32,
+)
+
+if TYPE_CHECKING:
+    LmdbTransaction: TypeAlias = Any
+    Handle: TypeAlias = Any
+else:
+    LmdbTransaction = lmdb.Transaction
+    Handle = object
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns what LMDB and the file system raise into our errors."""
+    try:
+        yield
+    except IndexerError:
+        raise
+    except lmdb.MapFullError as error:
+        raise StorageFullError("the database has used up its address range") from error
+    except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError) as error:
+        raise StorageCorruptError(f"the database is damaged: {error}") from error
+    except lmdb.ReadersFullError as error:
+        raise UnavailableError("too many reads at once; try again") from error
+    except lmdb.Error as error:
+        if "No space left" in str(error):
+            raise StorageFullError("the disk is full; nothing was written") from error
+        if "closed" in str(error) or "Attempt to operate" in str(error):
+            raise GalleryClosedError("the database is closed") from error
+        raise UnavailableError(f"the database cannot be used: {error}") from error
+
+
+class Environment:
+    """One LMDB environment with its sub-databases open and its format checked.
+
+    Args:
+        path: Its folder; made if missing.
+        databases: The sub-databases it has.
+        map_bytes: Size of its address range, the most it can ever hold.
+
+    Raises:
+        FormatTooNewError: A newer release has written it.
+        StorageCorruptError: It is not a readable LMDB database.
+    """
+
+    def __init__(self, path: Path, databases: Sequence[SubDatabase], *, map_bytes: int) -> None:
+        self.path = path
+        self._reads = 0
+        self._closing = False
+        self._no_reads = threading.Condition()
+        path.mkdir(parents=True, exist_ok=True)
+        with translated():
+            self._env = lmdb.open(
+                str(path),
+                map_size=map_bytes,
+                max_dbs=len(databases) + 4,
+                max_readers=limits.READERS_MAX,
+                # One process owns the directory, so stale slots are our own from a crash.
+                readahead=False,
+            )
+            self._env.reader_check()
+            self._check_format()
+            self._handles: dict[bytes, Handle] = {
+                database.name: self._env.open_db(database.name) for database in databases
+            }
+
+    def _check_format(self) -> None:
+        meta = self._env.open_db(META.name)
+        with self._env.begin(db=meta, write=True) as txn:
+            stored = txn.get(FORMAT_KEY)
+            if stored is None:
+                txn.put(FORMAT_KEY, u32(FORMAT_VERSION))
+            elif read_u32(stored) > FORMAT_VERSION:
+                raise FormatTooNewError(
+                    f"{self.path} has storage format {read_u32(stored)}, this release reads up to "
+                    f"{FORMAT_VERSION}; use a newer VisageDB",
+                )
+
+    def handle(self, database: SubDatabase) -> Handle:
+        """The open sub-database."""
+        return self._handles[database.name]
+
+    @contextmanager
+    def read(self) -> Iterator[LmdbTransaction]:
+        """A read transaction: a consistent view that no writer waits for.
+
+        Values are memoryviews of the map, valid until the transaction ends.
+        """
+        with self._no_reads:
+            if self._closing:
+                raise GalleryClosedError("the database is closed")
+            self._reads += 1
+        try:
+            with translated(), self._env.begin(buffers=True) as txn:
+                yield txn
+        finally:
+            with self._no_reads:
+                self._reads -= 1
+                self._no_reads.notify_all()
+
+    @contextmanager
+    def write(self) -> Iterator[LmdbTransaction]:
+        """The write transaction; synced to disk when the block ends, undone if it raises.
+
+        One that has changed nothing costs no sync.
+        """
+        with translated(), self._env.begin(write=True, buffers=True) as txn:
+            yield txn
+
+    def used_bytes(self) -> int:
+        """Bytes up to the last page ever used."""
+        info = self._env.info()
+        return int((info["last_pgno"] + 1) * self._env.stat()["psize"])
+
+    def file_bytes(self) -> int:
+        """Size of the database file."""
+        return (self.path / "data.mdb").stat().st_size
+
+    def close(self) -> None:
+        """Closes the environment, once the reads in progress have ended.
+
+        Their arrays are views of the map: unmapping it under them would end the process.
+        """
+        with self._no_reads:
+            self._closing = True
+            self._no_reads.wait_for(lambda: self._reads == 0)
+        self._env.close()

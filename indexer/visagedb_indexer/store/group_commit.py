@@ -1,0 +1,122 @@
+"""Group commit: one thread writes, and writes that arrive together share one sync.
+
+A sync costs the same whether it makes one row or a thousand durable. So callers hand
+their writes to a queue and wait; the writer takes all that have gathered, runs them in
+one transaction, commits, lets the in-memory structures follow, and only then answers.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from visagedb_indexer import limits
+from visagedb_indexer.errors import GalleryClosedError, IndexerError
+from visagedb_indexer.store.gallery_store import GalleryStore, Transaction
+
+Result = TypeVar("Result")
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[Result]):
+    """What a command has done.
+
+    Attributes:
+        result: What its caller gets.
+        apply: Brings the in-memory structures up to date; runs after the commit, in
+            commit order, and must not fail.
+    """
+
+    result: Result
+    apply: Callable[[], None] = _nothing
+
+
+@dataclass(frozen=True, slots=True)
+class _Submission:
+    command: Callable[[Transaction], Change[Any]]
+    future: Future[Any]
+
+
+class GroupCommit:
+    """The single writer of a gallery.
+
+    A command raises an `IndexerError` only before it has changed anything, so that one
+    refused command does not undo its neighbours. Should one fail in any other way, the
+    whole transaction is undone and the commands run again one by one.
+    """
+
+    def __init__(self, store: GalleryStore, name: str) -> None:
+        self._store = store
+        self._queue: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
+        self._closed = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name=f"writer-{name}", daemon=True)
+        self._thread.start()
+
+    def run(self, command: Callable[[Transaction], Change[Result]]) -> Result:
+        """Runs a command; returns when its change is durable and searchable.
+
+        Raises:
+            GalleryClosedError: The writer has been closed.
+        """
+        future: Future[Result] = Future()
+        with self._lock:
+            if self._closed:
+                raise GalleryClosedError("the gallery is closed")
+            self._queue.put(_Submission(command, future))
+        return future.result()
+
+    def close(self) -> None:
+        """Finishes what is queued, then stops."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch, last = [first], False
+            while len(batch) < limits.COMMIT_COMMANDS_MAX and not self._queue.empty():
+                submission = self._queue.get()
+                if submission is None:
+                    last = True
+                    break
+                batch.append(submission)
+            self._commit(batch)
+            if last:
+                return
+
+    def _commit(self, batch: list[_Submission]) -> None:
+        try:
+            done = self._attempt(batch)
+        except Exception as error:  # noqa: BLE001 - the writer must outlive any command
+            if len(batch) == 1:
+                batch[0].future.set_exception(error)
+            else:
+                for submission in batch:
+                    self._commit([submission])
+            return
+        for submission, change in done:
+            change.apply()
+            submission.future.set_result(change.result)
+
+    def _attempt(self, batch: list[_Submission]) -> list[tuple[_Submission, Change[Any]]]:
+        done: list[tuple[_Submission, Change[Any]]] = []
+        refused: list[tuple[_Submission, IndexerError]] = []
+        with self._store.write() as txn:
+            for submission in batch:
+                try:
+                    done.append((submission, submission.command(txn)))
+                except IndexerError as error:
+                    refused.append((submission, error))
+        for submission, refusal in refused:
+            submission.future.set_exception(refusal)
+        return done

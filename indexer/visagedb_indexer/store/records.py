@@ -1,0 +1,157 @@
+"""What the database's values hold. Encoded as MessagePack maps.
+
+A field may be added with a default in any release; old bytes then decode with the
+default. Removing or changing a field takes a new format version and a migration.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+
+from visagedb_indexer.errors import StorageCorruptError
+from visagedb_indexer.values import Box, Landmarks, ModelIdentity, Quality
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Where a gallery stands.
+
+    Attributes:
+        next_ordinal: The ordinal of the next face.
+        next_number: The number of the next identity.
+        identity_count: Identities that exist.
+        face_count: Faces that exist.
+        generation: Committed changes of the content.
+    """
+
+    next_ordinal: int = 0
+    next_number: int = 0
+    identity_count: int = 0
+    face_count: int = 0
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryRecord:
+    """The settings of a gallery. Times are microseconds since 1970."""
+
+    id: str
+    uid: str
+    model: ModelIdentity
+    create_time_us: int
+    update_time_us: int
+    flip_averaging: bool = False
+    display_name: str = ""
+    threshold: float | None = None
+    revision: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRecord:
+    """A person."""
+
+    id: str
+    uid: str
+    number: int
+    create_time_us: int
+    update_time_us: int
+    display_name: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    expire_time_us: int | None = None
+    face_count: int = 0
+    revision: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FaceRecord:
+    """A face. Box and landmarks are None for a face that came as a vector."""
+
+    id: str
+    ordinal: int
+    content_sha256: bytes
+    create_time_us: int
+    source: str = ""
+    box: Box | None = None
+    landmarks: Landmarks | None = None
+    detection_score: float = 0.0
+    quality: Quality | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """The answer to a write that carried a request id."""
+
+    time_us: int
+    fingerprint: bytes
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRecord:
+    """A long-running operation. `metadata` and `response` are packed protobuf messages."""
+
+    id: str
+    kind: str
+    create_time_us: int
+    done: bool = False
+    metadata: bytes = b""
+    response: bytes = b""
+    error: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusteringRecord:
+    """The result of one clustering run."""
+
+    id: str
+    create_time_us: int
+    face_count: int
+    cluster_count: int
+    single_count: int
+    threshold: float
+    method: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRecord:
+    """One cluster, most central member first.
+
+    Attributes:
+        ordinals: Of the members, as packed little-endian int64.
+        centralities: Cosine of each member to the centre, as packed float32.
+        cohesion: Their mean.
+    """
+
+    ordinals: bytes
+    centralities: bytes
+    cohesion: float
+
+
+_DECODERS: dict[type, msgspec.msgpack.Decoder[Any]] = {}
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+def encode(record: object) -> bytes:
+    """A record as bytes."""
+    return _ENCODER.encode(record)
+
+
+def decode(data: bytes | memoryview, kind: type[Record]) -> Record:
+    """A record from its bytes.
+
+    Raises:
+        StorageCorruptError: They are not such a record.
+    """
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        decoder = _DECODERS[kind] = msgspec.msgpack.Decoder(kind)
+    try:
+        result: Record = decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        raise StorageCorruptError(f"a stored {kind.__name__} cannot be read: {error}") from error
+    return result

@@ -1,0 +1,106 @@
+"""The storage format: every sub-database, its keys, and the version it exists since.
+
+Numbers in keys are big-endian, so that LMDB's order of bytes is the order of numbers.
+A face has an *ordinal*, counted up from zero and never used twice; an identity has a
+*number*, likewise. They are internal; callers see ids.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+FORMAT_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SubDatabase:
+    """One LMDB sub-database."""
+
+    name: bytes
+    since: int
+    holds: str
+
+
+META: Final = SubDatabase(b"meta", 1, "b'format' -> u32; b'counters', b'gallery' -> records")
+IDENTITIES: Final = SubDatabase(b"identities", 1, "identity id -> IdentityRecord")
+NUMBERS: Final = SubDatabase(b"numbers", 1, "identity number -> identity id")
+FACES: Final = SubDatabase(b"faces", 1, "identity number, ordinal -> FaceRecord")
+FACE_IDS: Final = SubDatabase(b"face_ids", 1, "identity number, face id -> ordinal")
+CONTENTS: Final = SubDatabase(b"contents", 1, "identity number, sha256 -> ordinal")
+LABELS: Final = SubDatabase(b"labels", 1, "label key, 0, value, 0, identity number -> empty")
+REQUESTS: Final = SubDatabase(b"requests", 1, "request id -> RequestRecord")
+REQUEST_TIMES: Final = SubDatabase(b"request_times", 1, "microseconds, request id -> empty")
+VECTORS: Final = SubDatabase(b"vectors", 1, "block -> rows of little-endian float32 by ordinal")
+OWNERS: Final = SubDatabase(b"owners", 1, "block -> identity numbers (int32) by ordinal, or -1")
+CLUSTERINGS: Final = SubDatabase(b"clusterings", 1, "clustering id -> ClusteringRecord")
+CLUSTERS: Final = SubDatabase(b"clusters", 1, "clustering id, 0, rank -> ClusterRecord")
+
+GALLERY_DATABASES: Final = (
+    META, IDENTITIES, NUMBERS, FACES, FACE_IDS, CONTENTS, LABELS, REQUESTS, REQUEST_TIMES,
+    VECTORS, OWNERS, CLUSTERINGS, CLUSTERS,
+)  # fmt: skip
+
+GALLERIES: Final = SubDatabase(b"galleries", 1, "gallery id -> uid, the name of its folder")
+OPERATIONS: Final = SubDatabase(b"operations", 1, "operation id -> OperationRecord")
+
+CATALOGUE_DATABASES: Final = (META, GALLERIES, OPERATIONS, REQUESTS, REQUEST_TIMES)
+
+FORMAT_KEY: Final = b"format"
+COUNTERS_KEY: Final = b"counters"
+GALLERY_KEY: Final = b"gallery"
+
+_U32 = struct.Struct(">I")
+_U64 = struct.Struct(">Q")
+_U32_U64 = struct.Struct(">IQ")
+
+
+def u32(value: int) -> bytes:
+    """Four bytes, big-endian."""
+    return _U32.pack(value)
+
+
+def u64(value: int) -> bytes:
+    """Eight bytes, big-endian."""
+    return _U64.pack(value)
+
+
+def read_u32(data: bytes) -> int:
+    """Inverse of `u32`."""
+    return int(_U32.unpack(data)[0])
+
+
+def read_u64(data: bytes) -> int:
+    """Inverse of `u64`."""
+    return int(_U64.unpack(data)[0])
+
+
+def face_key(number: int, ordinal: int) -> bytes:
+    """Key of a face; the faces of one identity are neighbours, oldest first."""
+    return _U32_U64.pack(number, ordinal)
+
+
+def read_face_key(key: bytes) -> tuple[int, int]:
+    """Inverse of `face_key`."""
+    number, ordinal = _U32_U64.unpack(key)
+    return int(number), int(ordinal)
+
+
+def label_key(key: str, value: str, number: int) -> bytes:
+    """Key of one label of one identity; keys and values hold no zero byte."""
+    return label_prefix(key, value) + u32(number)
+
+
+def label_prefix(key: str, value: str | None = None) -> bytes:
+    """What the keys of all identities with this label (and value) begin with."""
+    prefix = key.encode() + b"\0"
+    return prefix if value is None else prefix + value.encode() + b"\0"
+
+
+def request_time_key(time_us: int, request_id: str) -> bytes:
+    """Key by which old request ids are found."""
+    return u64(time_us) + request_id.encode()
+
+
+def cluster_key(clustering_id: str, rank: int) -> bytes:
+    """Key of one cluster of a clustering, largest first."""
+    return clustering_id.encode() + b"\0" + u32(rank)

@@ -1,0 +1,150 @@
+"""Checks on what callers send, before anything is done with it."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike
+
+from visagedb_indexer import limits
+from visagedb_indexer.errors import (
+    InvalidArgumentError,
+    InvalidLabelsError,
+    InvalidNameError,
+    InvalidVectorError,
+    ModelMismatchError,
+)
+from visagedb_indexer.values import ModelIdentity, Vector
+
+_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_LABEL_KEY: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+def check_id(value: str, what: str) -> str:
+    """A gallery, identity or face id.
+
+    Raises:
+        InvalidNameError: Wrong characters or length.
+    """
+    if len(value) > limits.ID_LENGTH_MAX or not _ID.fullmatch(value):
+        raise InvalidNameError(
+            f"{value[:200]!r} is not a valid {what} id: 1 to {limits.ID_LENGTH_MAX} of the "
+            "characters a-z A-Z 0-9 . _ - and not starting with a dot",
+            {"field": what},
+        )
+    return value
+
+
+def check_request_id(value: str) -> str:
+    """A request id; empty means none.
+
+    Raises:
+        InvalidArgumentError: Too long or not printable.
+    """
+    if len(value.encode()) > limits.REQUEST_ID_LENGTH_MAX or (value and not value.isprintable()):
+        raise InvalidArgumentError(
+            f"a request id has at most {limits.REQUEST_ID_LENGTH_MAX} printable characters",
+            {"field": "request_id"},
+        )
+    return value
+
+
+def check_text(value: str, what: str, length_max: int) -> str:
+    """A free text of limited length.
+
+    Raises:
+        InvalidArgumentError: It is too long.
+    """
+    if len(value) > length_max:
+        raise InvalidArgumentError(
+            f"the {what} has more than {length_max} characters", {"field": what}
+        )
+    return value
+
+
+def check_cosine(value: float | None, what: str) -> None:
+    """A threshold or score; None means none.
+
+    Raises:
+        InvalidArgumentError: It is not between -1 and 1.
+    """
+    if value is not None and not -1.0 <= value <= 1.0:
+        raise InvalidArgumentError(f"{what} is a cosine, -1 to 1", {"field": what})
+
+
+def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Labels of an identity.
+
+    Raises:
+        InvalidLabelsError: Too many, too long, or with forbidden characters.
+    """
+    if len(labels) > limits.LABELS_PER_IDENTITY_MAX:
+        raise InvalidLabelsError(
+            f"an identity has at most {limits.LABELS_PER_IDENTITY_MAX} labels", {"field": "labels"}
+        )
+    for key, value in labels.items():
+        if len(key) > limits.LABEL_KEY_LENGTH_MAX or not _LABEL_KEY.fullmatch(key):
+            raise InvalidLabelsError(
+                f"{key[:100]!r} is not a valid label key: 1 to {limits.LABEL_KEY_LENGTH_MAX} of "
+                "the characters a-z 0-9 _ - and starting with a letter or digit",
+                {"field": "labels"},
+            )
+        if len(value.encode()) > limits.LABEL_VALUE_BYTES_MAX or "\0" in value:
+            raise InvalidLabelsError(
+                f"the value of label {key!r} has more than {limits.LABEL_VALUE_BYTES_MAX} bytes "
+                "or a zero character",
+                {"field": "labels"},
+            )
+    return dict(labels)
+
+
+def check_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Free JSON of an identity.
+
+    Raises:
+        InvalidLabelsError: Larger than the limit.
+    """
+    if len(msgspec.json.encode(metadata)) > limits.METADATA_BYTES_MAX:
+        raise InvalidLabelsError(
+            f"the metadata is larger than {limits.METADATA_BYTES_MAX} bytes as JSON",
+            {"field": "metadata"},
+        )
+    return dict(metadata)
+
+
+def unit_vector(values: ArrayLike, dimension: int) -> Vector:
+    """A vector brought to unit length, shape (dimension,), float32.
+
+    Raises:
+        InvalidVectorError: Wrong length, NaN or infinity, or zero.
+    """
+    vector = np.asarray(values, dtype=np.float32)
+    if vector.shape != (dimension,):
+        raise InvalidVectorError(
+            f"the vector has {vector.size} values, the gallery's model has {dimension}",
+            {"field": "vector", "expected": str(dimension), "actual": str(vector.size)},
+        )
+    if not np.all(np.isfinite(vector)):
+        raise InvalidVectorError("the vector holds NaN or infinity", {"field": "vector"})
+    # In float64, so that neither tiny nor huge values lose the length.
+    norm = float(np.linalg.norm(vector.astype(np.float64)))
+    if norm < limits.VECTOR_NORM_MIN:
+        raise InvalidVectorError("the vector is zero and has no direction", {"field": "vector"})
+    unit: Vector = (vector / norm).astype(np.float32)
+    return unit
+
+
+def check_same_model(named: str, model: ModelIdentity) -> None:
+    """Refuses a vector that names another model; an empty name is taken on trust.
+
+    Raises:
+        ModelMismatchError: The name is not the gallery's, with or without its version.
+    """
+    if named not in {"", model.name, f"{model.name}@{model.version}"}:
+        raise ModelMismatchError(
+            f"the vector was made by {named!r}, the gallery's model is "
+            f"{model.name}@{model.version}",
+            {"gallery_model": f"{model.name}@{model.version}", "vector_model": named[:200]},
+        )
