@@ -10,7 +10,7 @@ from uuid import uuid4
 import numpy as np
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from visagedb._errors import InvalidArgumentError, InvalidVectorError
 from visagedb._resources import Face
@@ -20,8 +20,8 @@ from visagedb.v1 import types_pb2
 ImageInput: TypeAlias = bytes | bytearray | memoryview | os.PathLike[str]
 """An encoded image, or the path of one."""
 
-VectorInput: TypeAlias = ArrayLike | Template
-"""A vector of shape (dimension,), any length but zero: the server normalises it."""
+VectorInput: TypeAlias = NDArray[np.floating[Any]] | Sequence[float] | Template
+"""A vector of shape (dimension,), any norm but zero: the server normalises it."""
 
 ProbeInput: TypeAlias = ImageInput | VectorInput | Face
 """An image, a vector, or an enrolled face."""
@@ -122,7 +122,7 @@ def any_probe_message(
         return probe_message(face=probe)
     if isinstance(probe, (str, bytes, bytearray, memoryview, os.PathLike)):
         # A string is refused where images are read, with advice.
-        return probe_message(image=probe, face_selection=face_selection)  # type: ignore[arg-type]
+        return probe_message(image=probe, face_selection=face_selection)
     return probe_message(vector=probe)
 
 

@@ -35,11 +35,10 @@ def error_from_rpc(error: grpc.RpcError, address: str) -> VisageError:
     if code == "UNAVAILABLE":
         # Without our details it was not the server that said so, but the transport.
         return ServerUnreachableError(
-            f"no VisageDB server answers at {address} ({text}). "
-            "Start one with: visagedb serve --data DIR",
+            f"no VisageDB server answers at {address}. Start one with: visagedb serve --data DIR",
             code=code,
             reason="SERVER_UNREACHABLE",
-            metadata={"address": address},
+            metadata={"address": address, "details": text},
         )
     return ERROR_BY_CODE.get(code, VisageError)(text or code, code=code, reason=code)
 

@@ -1,0 +1,108 @@
+"""The root of the command line."""
+
+import json
+from typing import Annotated, Final, cast
+
+import typer
+
+from visagedb._channel import DEFAULT_ADDRESS
+from visagedb._cli import (
+    _cluster,
+    _enroll,
+    _face,
+    _gallery,
+    _identity,
+    _operation,
+    _search,
+)
+from visagedb._cli._exit import ExitCode
+from visagedb._cli._plugins import add_plugins, not_installed
+from visagedb._cli._session import ADDRESS_VARIABLE
+from visagedb._version import __version__
+
+# Typer brings its own copy of click in newer releases, so the base of all usage errors
+# is found through the one class that it exports.
+_UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
+
+_SERVER_PACKAGES: Final = frozenset(
+    {
+        "PIL",
+        "faiss",
+        "grpc_health",
+        "grpc_reflection",
+        "lmdb",
+        "msgspec",
+        "onnx",
+        "pydantic",
+        "pydantic_settings",
+        "pyroaring",
+        "scipy",
+        "structlog",
+        "torch",
+    }
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"visagedb {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    ctx: typer.Context,
+    address: Annotated[
+        str,
+        typer.Option(envvar=ADDRESS_VARIABLE, help="Server to talk to, host:port."),
+    ] = DEFAULT_ADDRESS,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """VisageDB, a face identity database: enrol, identify, verify and cluster faces.
+
+    Exit codes: 0 fine, 1 refused or partly failed, 2 wrong usage, 3 no server answers,
+    4 packages are missing, 130 interrupted.
+    """
+    ctx.obj = address
+
+
+def build() -> typer.Typer:
+    """The whole command line, commands of other packages included."""
+    app = typer.Typer(
+        name="visagedb",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    add_plugins(app)
+    for module in (_gallery, _identity, _face, _operation):
+        app.add_typer(module.app)
+    for register in (_enroll.register, _search.register, _cluster.register):
+        register(app)
+    return app
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
+    app = build()
+    try:
+        code = app(arguments, standalone_mode="--json" not in arguments)
+    except _UsageError as error:
+        message = getattr(error, "format_message", error.__str__)()
+        document = {"type": "UsageError", "code": "", "reason": "USAGE", "message": message}
+        print(json.dumps({"error": document}, indent=2))
+        return ExitCode.USAGE
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _SERVER_PACKAGES:
+            raise
+        return not_installed("this command", str(error))
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else int(bool(error.code))
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    return code if isinstance(code, int) else ExitCode.OK

@@ -1,0 +1,113 @@
+"""visagedb gallery ..."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from visagedb._cli._options import GalleryArgument
+from visagedb._cli._session import Session, command
+from visagedb._cli._tables import facts, when
+from visagedb._resources import Gallery, GalleryStats
+
+app = typer.Typer(name="gallery", help="Galleries: sets of people.", no_args_is_help=True)
+
+
+@command(app, "create")
+def create(
+    session: Session,
+    gallery: GalleryArgument,
+    display_name: Annotated[str, typer.Option(help="Name for people.")] = "",
+    model: Annotated[
+        str, typer.Option(help="name or name@version; the server's default if not given.")
+    ] = "",
+    dimension: Annotated[
+        int, typer.Option(help="Length of vectors, for a model the server does not run.")
+    ] = 0,
+    flip_averaging: Annotated[
+        bool, typer.Option("--flip-averaging", help="Fewer errors for twice the embedding time.")
+    ] = False,
+    threshold: Annotated[
+        float | None, typer.Option(help="The gallery's own decision threshold, a cosine.")
+    ] = None,
+) -> None:
+    """Create a gallery; its model is pinned for ever."""
+    made = session.client.create_gallery(
+        gallery,
+        display_name=display_name,
+        model=model,
+        dimension=dimension,
+        flip_averaging=flip_averaging,
+        threshold=threshold,
+    )
+    session.show({"gallery": made}, _facts(made))
+
+
+@command(app, "list")
+def list_(session: Session) -> None:
+    """List the galleries."""
+    galleries = list(session.client.list_galleries())
+    table = Table("gallery", "name", "model", "people", "faces", "created")
+    for column in table.columns[3:5]:
+        column.justify = "right"
+    for gallery in galleries:
+        table.add_row(
+            gallery.id,
+            gallery.display_name,
+            _model(gallery),
+            f"{gallery.identity_count:,}",
+            f"{gallery.face_count:,}",
+            when(gallery.create_time),
+        )
+    session.show({"galleries": galleries}, table)
+
+
+@command(app, "show")
+def show(session: Session, gallery: GalleryArgument) -> None:
+    """Show a gallery and the state of its search structures."""
+    found = session.client.get_gallery(gallery)
+    stats = session.client.gallery_stats(gallery)
+    session.show({"gallery": found, "stats": stats}, _facts(found, stats))
+
+
+@command(app, "delete")
+def delete(
+    session: Session,
+    gallery: GalleryArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    missing_ok: Annotated[bool, typer.Option("--missing-ok", help="Succeed if absent.")] = False,
+) -> None:
+    """Delete a gallery and every face in it, at once and for ever."""
+    if not yes and not session.as_json:
+        typer.confirm(f"Delete gallery {gallery} with all its faces?", abort=True)
+    session.client.delete_gallery(gallery, missing_ok=missing_ok)
+    session.show({"deleted": gallery}, f"deleted gallery {gallery}")
+
+
+def _model(gallery: Gallery) -> str:
+    model = gallery.model
+    return f"{model.name}@{model.version} ({model.dimension}-d)"
+
+
+def _facts(gallery: Gallery, stats: GalleryStats | None = None) -> Table:
+    rows = {
+        "gallery": gallery.id,
+        "display name": gallery.display_name,
+        "model": _model(gallery),
+        "flip averaging": "on" if gallery.flip_averaging else "off",
+        "threshold": "the model's" if gallery.threshold is None else f"{gallery.threshold:.3f}",
+        "people": f"{gallery.identity_count:,}",
+        "faces": f"{gallery.face_count:,}",
+        "created": when(gallery.create_time),
+        "updated": when(gallery.update_time),
+    }
+    if stats is not None:
+        rows["search"] = (
+            f"{stats.search.state} ({stats.search.indexed_face_count:,} faces in codes)"
+        )
+        rows["search memory"] = f"{stats.search.memory_bytes / 1e6:,.1f} MB"
+        rows["storage"] = f"{stats.storage_used_bytes / 1e6:,.1f} MB used"
+        loss = stats.search.mate_loss
+        if loss is not None:
+            rows["lost mates"] = f"{loss.measured:.4%} (bound {loss.bound:.4%})"
+    return facts(rows)

@@ -1,0 +1,29 @@
+"""Arguments and options that several commands have."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+GalleryArgument = Annotated[str, typer.Argument(help="Id of the gallery.", show_default=False)]
+ImageArgument = Annotated[
+    Path, typer.Argument(help="Image file.", exists=True, dir_okay=False, show_default=False)
+]
+FilterOption = Annotated[
+    str, typer.Option("--filter", help='Labels to pass, for example labels.site = "north".')
+]
+ThresholdOption = Annotated[
+    float | None, typer.Option(help="Decide at this cosine instead of the gallery's threshold.")
+]
+RateOption = Annotated[
+    float | None, typer.Option(help="Decide at the threshold of this error rate.")
+]
+
+
+class OneFace(StrEnum):
+    """How one face of an image is selected; the part of `FaceSelection` that means one."""
+
+    ONLY = "only"
+    LARGEST = "largest"
+    CENTRAL = "central"
