@@ -33,7 +33,7 @@ def cluster_gallery(
     """
     validation.check_cosine(threshold, "threshold")
     progress(0.0, "reading")
-    generation = gallery.stats().counters.generation
+    generation = gallery.counters.generation
     ordinals, vectors = gallery.all_vectors(filter_text)
     if len(ordinals) > limits.CLUSTER_FACES_MAX:
         raise GalleryTooLargeError(

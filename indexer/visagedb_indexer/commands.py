@@ -37,6 +37,7 @@ from visagedb_indexer.store import (
     FaceRecord,
     GalleryRecord,
     IdentityRecord,
+    Reader,
     Transaction,
 )
 from visagedb_indexer.values import ModelIdentity
@@ -159,15 +160,20 @@ def delete_identity(identity_id: str, etag: str, *, allow_missing: bool) -> Comm
     return command
 
 
+def check_enrollable(new: NewFace, view: Reader) -> None:
+    """Refuses what `enroll` would refuse, as far as it can be known without the vector."""
+    _check_new_face(new)
+    identity = view.find_identity(new.identity_id)
+    if identity is not None:
+        _check_room(view, identity, new)
+    elif new.new_identity is None:
+        raise _no_identity(new.identity_id)
+
+
 def enroll(new: NewFace, model: ModelIdentity) -> Command[Enrollment]:
     """Adds a face; the same content for the same identity returns the face that is there."""
-    validation.check_id(new.identity_id, "identity")
-    validation.check_request_id(new.request_id)
-    validation.check_text(new.source, "source", limits.SOURCE_LENGTH_MAX)
-    if new.face_id:
-        validation.check_id(new.face_id, "face")
+    _check_new_face(new)
     vector = validation.unit_vector(new.vector, model.dimension)
-    creation = None if new.new_identity is None else _checked(new.new_identity)
     fingerprint = enroll_fingerprint(new)
 
     def command(txn: Transaction) -> Effects[Enrollment]:
@@ -177,9 +183,10 @@ def enroll(new: NewFace, model: ModelIdentity) -> Command[Enrollment]:
         identity = txn.find_identity(new.identity_id)
         created = None
         if identity is None:
-            if creation is None:
+            if new.new_identity is None:
                 raise _no_identity(new.identity_id)
-            identity = created = txn.add_identity(_identity_record(new.identity_id, creation))
+            record = _identity_record(new.identity_id, new.new_identity)
+            identity = created = txn.add_identity(record)
         else:
             face = _check_room(txn, identity, new)
             if face is not None:
@@ -251,12 +258,22 @@ def _checked(new: NewIdentity) -> NewIdentity:
     )
 
 
-def _check_room(txn: Transaction, identity: IdentityRecord, new: NewFace) -> FaceRecord | None:
+def _check_new_face(new: NewFace) -> None:
+    validation.check_id(new.identity_id, "identity")
+    validation.check_request_id(new.request_id)
+    validation.check_text(new.source, "source", limits.SOURCE_LENGTH_MAX)
+    if new.face_id:
+        validation.check_id(new.face_id, "face")
+    if new.new_identity is not None:
+        _checked(new.new_identity)
+
+
+def _check_room(view: Reader, identity: IdentityRecord, new: NewFace) -> FaceRecord | None:
     """The face already made from this content; or None, when there is room for a new one."""
-    same = txn.find_content(identity.number, new.content_sha256)
+    same = view.find_content(identity.number, new.content_sha256)
     if same is not None:
         return same
-    if new.face_id and txn.find_face(identity.number, new.face_id) is not None:
+    if new.face_id and view.find_face(identity.number, new.face_id) is not None:
         raise FaceExistsError(
             f"identity {identity.id!r} has a face {new.face_id!r}, made from something else",
             {"identity": identity.id, "face": new.face_id},

@@ -82,6 +82,11 @@ class Gallery:
         """The model that all its vectors come from."""
         return self._record.model
 
+    @property
+    def counters(self) -> Counters:
+        """How many identities and faces there are, and how many changes there were."""
+        return self._counters
+
     def stats(self) -> GalleryStats:
         """Counts and sizes."""
         return GalleryStats(
@@ -189,6 +194,11 @@ class Gallery:
             return view.requests.recall(
                 new.request_id, commands.enroll_fingerprint(new), Enrollment
             )
+
+    def check_enrollable(self, new: NewFace) -> None:
+        """Refuses what `enroll` would refuse, before the work of embedding is done."""
+        with self._store.read() as view:
+            commands.check_enrollable(new, view)
 
     def enroll(self, new: NewFace) -> Enrollment:
         """Adds a face; durable and searchable on return.

@@ -2,7 +2,7 @@
 
 from visagedb_indexer.store.catalogue import Catalogue
 from visagedb_indexer.store.directory import DataDirectory
-from visagedb_indexer.store.gallery_store import GalleryStore, Transaction
+from visagedb_indexer.store.gallery_store import GalleryStore, Reader, Transaction
 from visagedb_indexer.store.group_commit import Change, GroupCommit
 from visagedb_indexer.store.records import (
     ClusteringRecord,
@@ -27,5 +27,6 @@ __all__ = [
     "GroupCommit",
     "IdentityRecord",
     "OperationRecord",
+    "Reader",
     "Transaction",
 ]

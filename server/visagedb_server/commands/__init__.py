@@ -1,0 +1,14 @@
+"""The commands that the server adds to ``visagedb``; found through an entry point."""
+
+import typer
+
+from visagedb_server.commands.doctor import doctor
+from visagedb_server.commands import models
+from visagedb_server.commands.serve import serve
+
+
+def register(app: typer.Typer) -> None:
+    """Adds serve, models and doctor to the command line."""
+    app.command()(serve)
+    app.add_typer(models.app, name="models")
+    app.command()(doctor)

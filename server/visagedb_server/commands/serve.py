@@ -1,0 +1,100 @@
+"""``visagedb serve``."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from visagedb_indexer.errors import IndexerError
+
+from visagedb_server import logs
+from visagedb_server.config import PORT, ConfigError, ServerConfig
+from visagedb_server.server import Server
+
+
+def serve(
+    data: Annotated[Path | None, typer.Option(help="The data directory; made if missing.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1].")] = None,
+    port: Annotated[
+        int | None, typer.Option(help=f"Port to listen on; 0 takes a free one [{PORT}].")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file with any of these settings.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Embedding processes; 0 takes vectors only [one per core].")
+    ] = None,
+    model: Annotated[
+        list[Path] | None, typer.Option(help="A model card, or a folder of them; repeatable.")
+    ] = None,
+    default_model: Annotated[
+        str | None, typer.Option(help="Model of galleries that name none [sface].")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16 [float32].")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda [cpu].")] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option("--insecure", help="Allow an address that other machines can reach."),
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error [info].")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json [text].")] = None,
+) -> None:
+    """Start a server. Ctrl-C stops it when running requests are done; twice, at once.
+
+    Every setting may also come from the environment (VISAGEDB_DATA, VISAGEDB_PORT, ...)
+    or from the --config file; a flag beats the environment, which beats the file.
+    When it is ready, the first line on standard output says where it listens.
+    """
+    settings = _settings(
+        config,
+        data=data,
+        host=host,
+        port=port,
+        workers=workers,
+        models=tuple(model) if model else None,
+        default_model=default_model,
+        precision=precision,
+        device=device,
+        insecure=insecure,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    logs.configure(settings.log_level, settings.log_format)
+    # Held before the server starts, so that no signal falls between.
+    stop = _StopSignal()
+    try:
+        server = Server(settings)
+    except IndexerError as error:
+        typer.echo(f"visagedb serve: {error.message}", err=True)
+        raise typer.Exit(1) from error
+    server.start()
+    typer.echo(f"listening on {server.address}")
+    stop.requested.wait()
+    server.stop()
+
+
+def _settings(file: Path | None, **flags: Any) -> ServerConfig:
+    try:
+        return ServerConfig.load(file, **flags)
+    except ConfigError as error:
+        typer.echo(f"visagedb serve: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+class _StopSignal:
+    """The first SIGINT or SIGTERM asks for a graceful stop, the second ends the process."""
+
+    def __init__(self) -> None:
+        self.requested = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.requested.is_set():
+            os._exit(128 + number)
+        self.requested.set()

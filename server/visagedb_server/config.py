@@ -1,0 +1,119 @@
+"""The server's settings: one validated object from flags, environment and a TOML file.
+
+A flag beats an environment variable (``VISAGEDB_...``), which beats the file.
+"""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from visagedb_indexer import limits
+
+PORT = 50700
+
+
+class ConfigError(Exception):
+    """The settings are not valid; the message lists every fault."""
+
+
+class ServerConfig(BaseSettings):
+    """How one server runs. Times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="VISAGEDB_", extra="forbid", frozen=True)
+
+    data: Path = Field(description="The data directory.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(PORT, ge=0, le=65535, description="Port; 0 takes a free one.")
+    insecure: bool = Field(
+        False, description="Listen beyond this machine without encryption or keys."
+    )
+    workers: int = Field(
+        default_factory=lambda: len(os.sched_getaffinity(0)),
+        ge=0,
+        le=limits.WORKERS_MAX,
+        description="Embedding processes; 0 for a server that takes vectors only.",
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Arithmetic of the embedding networks."
+    )
+    device: str = Field("cpu", description="Where the networks run: cpu or cuda.")
+    models: tuple[Path, ...] = Field((), description="Model cards, or folders of them.")
+    default_model: str = Field("sface", description="Model of galleries that name none.")
+    threads: int = Field(32, ge=2, le=1024, description="Requests served at once.")
+    requests_max: int = Field(
+        1024, ge=2, le=100_000, description="Requests served and waiting; more are refused."
+    )
+    drain_seconds: float = Field(
+        30.0, ge=0, le=3600, description="How long a stop waits for running requests."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+    @field_validator("host")
+    @classmethod
+    def _check_host(cls, host: str) -> str:
+        if host != "localhost":
+            ipaddress.ip_address(host)
+        return host
+
+    @model_validator(mode="after")
+    def _check_exposure(self) -> "ServerConfig":
+        if not self.loopback and not self.insecure:
+            raise ValueError(
+                f"{self.host} can be reached from other machines, and this release has neither "
+                "TLS nor keys; listen on 127.0.0.1, or pass --insecure if the network is yours"
+            )
+        if self.requests_max < self.threads:
+            raise ValueError("requests_max must be at least threads")
+        return self
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def bind_address(self) -> str:
+        """Host and port as gRPC writes them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def load(cls, file: Path | None = None, **flags: Any) -> "ServerConfig":
+        """Settings from all sources; flags that are None were not given.
+
+        Raises:
+            ConfigError: A setting is unknown or not valid.
+        """
+
+        class Layered(cls):  # type: ignore[misc, valid-type]
+            @classmethod
+            def settings_customise_sources(
+                cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+            ) -> tuple[PydanticBaseSettingsSource, ...]:
+                layers = [sources["init_settings"], sources["env_settings"]]
+                if file is not None:
+                    layers.append(TomlConfigSettingsSource(settings_cls, file))
+                return tuple(layers)
+
+        if file is not None and not file.is_file():
+            raise ConfigError(f"there is no settings file {file}")
+        given = {name: value for name, value in flags.items() if value is not None}
+        try:
+            layered = Layered(**given)
+        except ValidationError as error:
+            faults = [
+                f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}"
+                for fault in error.errors(include_url=False)
+            ]
+            raise ConfigError("; ".join(faults)) from error
+        except ValueError as error:
+            raise ConfigError(f"{file}: {error}") from error
+        return cls.model_construct(**layered.model_dump())

@@ -1,0 +1,273 @@
+"""Between the indexer's values and the wire."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from google.protobuf import json_format, struct_pb2, timestamp_pb2
+from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2, search_pb2, types_pb2
+from visagedb_indexer.errors import InvalidArgumentError, InvalidVectorError
+from visagedb_indexer.gallery import Gallery
+from visagedb_indexer.gallery_values import Candidate, GalleryStats, NewIdentity
+from visagedb_indexer.search import EngineState
+from visagedb_indexer.store import (
+    ClusteringRecord,
+    FaceRecord,
+    IdentityRecord,
+)
+from visagedb_indexer.validation import check_same_model
+from visagedb_indexer.values import (
+    Box,
+    ExtractedFace,
+    Landmarks,
+    ModelIdentity,
+    Point,
+    Quality,
+    Vector,
+)
+
+from visagedb_server import names
+
+_STATES = {
+    EngineState.EXACT: galleries_pb2.SEARCH_STATE_EXACT,
+    EngineState.BUILDING: galleries_pb2.SEARCH_STATE_BUILDING,
+    EngineState.COMPACT: galleries_pb2.SEARCH_STATE_COMPACT,
+}
+
+
+def timestamp(time_us: int) -> timestamp_pb2.Timestamp:
+    """Microseconds since 1970 as a Timestamp."""
+    return timestamp_pb2.Timestamp(seconds=time_us // 1_000_000, nanos=time_us % 1_000_000 * 1000)
+
+
+def microseconds(time: timestamp_pb2.Timestamp) -> int:
+    """Inverse of `timestamp`."""
+    return time.seconds * 1_000_000 + time.nanos // 1000
+
+
+def model(identity: ModelIdentity) -> types_pb2.ModelIdentity:
+    """A model's identity."""
+    return types_pb2.ModelIdentity(
+        name=identity.name,
+        version=identity.version,
+        dimension=identity.dimension,
+        sha256=identity.sha256,
+        precision=identity.precision,
+    )
+
+
+def gallery(source: Gallery) -> galleries_pb2.Gallery:
+    """A gallery with its counts."""
+    record, counters = source.record, source.counters
+    return galleries_pb2.Gallery(
+        name=names.gallery_name(record.id),
+        uid=record.uid,
+        display_name=record.display_name,
+        model=model(record.model),
+        embedding=galleries_pb2.EmbeddingOptions(flip_averaging=record.flip_averaging),
+        score_fusion=galleries_pb2.SCORE_FUSION_MAXIMUM,
+        threshold=record.threshold,
+        create_time=timestamp(record.create_time_us),
+        update_time=timestamp(record.update_time_us),
+        etag=str(record.revision),
+        identity_count=counters.identity_count,
+        face_count=counters.face_count,
+        generation=counters.generation,
+    )
+
+
+def stats(source: GalleryStats) -> galleries_pb2.GalleryStats:
+    """Counts and sizes."""
+    engine = source.engine
+    return galleries_pb2.GalleryStats(
+        identity_count=source.counters.identity_count,
+        face_count=source.counters.face_count,
+        generation=source.counters.generation,
+        search=galleries_pb2.SearchStats(
+            state=_STATES[engine.state],
+            build_progress=engine.build_progress,
+            segment_count=engine.segment_count,
+            indexed_face_count=engine.indexed_face_count,
+            tombstone_count=engine.tombstone_count,
+            code_bytes_per_face=engine.code_bytes_per_face,
+            rescored_candidates=engine.rescored_candidates,
+            index_generation=engine.index_generation,
+            memory_bytes=engine.memory_bytes,
+        ),
+        storage=galleries_pb2.StorageStats(
+            used_bytes=source.used_bytes, file_bytes=source.file_bytes
+        ),
+    )
+
+
+def identity(gallery_id: str, record: IdentityRecord) -> identities_pb2.Identity:
+    """An identity."""
+    message = identities_pb2.Identity(
+        name=names.identity_name(gallery_id, record.id),
+        uid=record.uid,
+        display_name=record.display_name,
+        labels=record.labels,
+        create_time=timestamp(record.create_time_us),
+        update_time=timestamp(record.update_time_us),
+        etag=str(record.revision),
+        face_count=record.face_count,
+    )
+    if record.metadata:
+        message.metadata.update(record.metadata)
+    if record.expire_time_us is not None:
+        message.expire_time.CopyFrom(timestamp(record.expire_time_us))
+    return message
+
+
+def new_identity(message: identities_pb2.Identity) -> NewIdentity:
+    """What a caller says of a new identity."""
+    return NewIdentity(
+        display_name=message.display_name,
+        labels=dict(message.labels),
+        metadata=metadata(message.metadata),
+        expire_time_us=(
+            microseconds(message.expire_time) if message.HasField("expire_time") else None
+        ),
+    )
+
+
+def metadata(message: struct_pb2.Struct) -> dict[str, Any]:
+    """Free JSON.
+
+    Raises:
+        InvalidArgumentError: It holds NaN or infinity, or is nested too deeply.
+    """
+    try:
+        return json_format.MessageToDict(message)
+    except (json_format.SerializeToJsonError, ValueError, RecursionError) as error:
+        raise InvalidArgumentError(
+            f"the metadata is not JSON: {error}", {"field": "metadata"}
+        ) from error
+
+
+def face(
+    gallery_id: str, identity_id: str, record: FaceRecord, template: types_pb2.Template | None
+) -> identities_pb2.Face:
+    """An enrolled face."""
+    message = identities_pb2.Face(
+        name=names.face_name(gallery_id, identity_id, record.id),
+        content_sha256=record.content_sha256,
+        source=record.source,
+        create_time=timestamp(record.create_time_us),
+        template=template,
+    )
+    if record.box is not None:
+        message.detection.CopyFrom(
+            _detection(record.box, record.landmarks, record.detection_score, record.quality)
+        )
+    return message
+
+
+def detected(found: ExtractedFace) -> types_pb2.DetectedFace:
+    """A face found in an image."""
+    return _detection(found.box, found.landmarks, found.detection_score, found.quality)
+
+
+def _detection(
+    where: Box, points: Landmarks | None, score: float, grade: Quality | None
+) -> types_pb2.DetectedFace:
+    message = types_pb2.DetectedFace(
+        box=types_pb2.BoundingBox(x=where.x, y=where.y, width=where.width, height=where.height),
+        detection_score=score,
+    )
+    if points is not None:
+        message.landmarks.CopyFrom(
+            types_pb2.Landmarks(
+                left_eye=_point(points.left_eye),
+                right_eye=_point(points.right_eye),
+                nose=_point(points.nose),
+                left_mouth=_point(points.left_mouth),
+                right_mouth=_point(points.right_mouth),
+            )
+        )
+    if grade is not None:
+        message.quality.CopyFrom(
+            types_pb2.Quality(
+                score=grade.score,
+                size=grade.size,
+                sharpness=grade.sharpness,
+                pose=grade.pose,
+                exposure=grade.exposure,
+                detection=grade.detection,
+                reasons=grade.reasons,
+            )
+        )
+    return message
+
+
+def _point(point: Point) -> types_pb2.Point:
+    return types_pb2.Point(x=point.x, y=point.y)
+
+
+def template(vector: Vector, made_by: ModelIdentity) -> types_pb2.Template:
+    """A vector with the name of its model."""
+    return types_pb2.Template(
+        vector=vector.astype("<f4").tobytes(), model=f"{made_by.name}@{made_by.version}"
+    )
+
+
+def vector(message: types_pb2.Template, wanted: ModelIdentity) -> Vector:
+    """A vector from the wire.
+
+    Raises:
+        InvalidVectorError: Its bytes are not the model's number of float32 values.
+        ModelMismatchError: It was made by another model.
+    """
+    check_same_model(message.model, wanted)
+    if len(message.vector) != 4 * wanted.dimension:
+        raise InvalidVectorError(
+            f"the vector has {len(message.vector)} bytes, the model's {wanted.dimension} float32 "
+            f"values have {4 * wanted.dimension}",
+            {"field": "vector", "expected_bytes": str(4 * wanted.dimension)},
+        )
+    return np.frombuffer(message.vector, dtype="<f4")
+
+
+def candidate(gallery_id: str, found: Candidate) -> search_pb2.Candidate:
+    """A candidate of a search."""
+    return search_pb2.Candidate(
+        identity=names.identity_name(gallery_id, found.identity.id),
+        face=names.face_name(gallery_id, found.identity.id, found.face.id),
+        score=found.score,
+        display_name=found.identity.display_name,
+        labels=found.identity.labels,
+    )
+
+
+def clustering(gallery_id: str, record: ClusteringRecord) -> clusters_pb2.Clustering:
+    """The result of a clustering run."""
+    return clusters_pb2.Clustering(
+        name=names.clustering_name(gallery_id, record.id),
+        create_time=timestamp(record.create_time_us),
+        face_count=record.face_count,
+        cluster_count=record.cluster_count,
+        single_count=record.single_count,
+        threshold=record.threshold,
+        method=record.method,
+        gallery_generation=record.generation,
+    )
+
+
+def masked(paths: Iterable[str], known: tuple[str, ...]) -> set[str]:
+    """The fields an update mask names.
+
+    Raises:
+        InvalidArgumentError: It is empty or names a field that cannot be changed.
+    """
+    chosen = set(paths)
+    if not chosen:
+        raise InvalidArgumentError("update_mask is empty", {"field": "update_mask"})
+    if chosen == {"*"}:
+        return set(known)
+    if unknown := chosen - set(known):
+        raise InvalidArgumentError(
+            f"update_mask names {', '.join(sorted(unknown))[:200]}; "
+            f"what can be changed is {', '.join(known)}",
+            {"field": "update_mask"},
+        )
+    return chosen

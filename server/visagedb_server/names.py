@@ -1,0 +1,82 @@
+"""Resource names: how they are written and read."""
+
+from visagedb_indexer.errors import InvalidNameError
+from visagedb_indexer.validation import check_id
+
+
+def gallery_name(gallery: str) -> str:
+    """``galleries/{gallery}``."""
+    return f"galleries/{gallery}"
+
+
+def identity_name(gallery: str, identity: str) -> str:
+    """``galleries/{gallery}/identities/{identity}``."""
+    return f"galleries/{gallery}/identities/{identity}"
+
+
+def face_name(gallery: str, identity: str, face: str) -> str:
+    """``galleries/{gallery}/identities/{identity}/faces/{face}``."""
+    return f"{identity_name(gallery, identity)}/faces/{face}"
+
+
+def clustering_name(gallery: str, clustering: str) -> str:
+    """``galleries/{gallery}/clusterings/{clustering}``."""
+    return f"galleries/{gallery}/clusterings/{clustering}"
+
+
+def cluster_name(gallery: str, clustering: str, rank: int) -> str:
+    """``galleries/{gallery}/clusterings/{clustering}/clusters/{rank}``."""
+    return f"{clustering_name(gallery, clustering)}/clusters/{rank}"
+
+
+def operation_name(operation: str) -> str:
+    """``operations/{operation}``."""
+    return f"operations/{operation}"
+
+
+def parse_gallery(name: str) -> str:
+    """The gallery's id.
+
+    Raises:
+        InvalidNameError: It is not such a name.
+    """
+    return _parse(name, "galleries")[0]
+
+
+def parse_identity(name: str) -> tuple[str, str]:
+    """Ids of gallery and identity."""
+    gallery, identity = _parse(name, "galleries", "identities")
+    return gallery, identity
+
+
+def parse_face(name: str) -> tuple[str, str, str]:
+    """Ids of gallery, identity and face."""
+    gallery, identity, face = _parse(name, "galleries", "identities", "faces")
+    return gallery, identity, face
+
+
+def parse_clustering(name: str) -> tuple[str, str]:
+    """Ids of gallery and clustering."""
+    gallery, clustering = _parse(name, "galleries", "clusterings")
+    return gallery, clustering
+
+
+def parse_cluster(name: str) -> tuple[str, str, int]:
+    """Ids of gallery and clustering, and the cluster's rank."""
+    gallery, clustering, rank = _parse(name, "galleries", "clusterings", "clusters")
+    if not rank.isdecimal() or len(rank) > 9:
+        raise InvalidNameError(f"{rank!r} is not the number of a cluster", {"field": "name"})
+    return gallery, clustering, int(rank)
+
+
+def parse_operation(name: str) -> str:
+    """The operation's id."""
+    return _parse(name, "operations")[0]
+
+
+def _parse(name: str, *collections: str) -> list[str]:
+    parts = name.split("/")
+    if len(parts) != 2 * len(collections) or tuple(parts[::2]) != collections:
+        pattern = "/".join(f"{c}/{{{c}}}" for c in collections)
+        raise InvalidNameError(f"{name[:300]!r} is not a name {pattern}", {"field": "name"})
+    return [check_id(part, what) for what, part in zip(collections, parts[1::2], strict=True)]

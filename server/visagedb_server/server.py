@@ -1,0 +1,155 @@
+"""One server: the constructor serves production and tests alike (port 0)."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import grpc
+import structlog
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from visagedb.v1 import (
+    clusters_pb2,
+    clusters_pb2_grpc,
+    galleries_pb2,
+    galleries_pb2_grpc,
+    identities_pb2,
+    identities_pb2_grpc,
+    search_pb2,
+    search_pb2_grpc,
+)
+from visagedb_indexer import limits
+from visagedb_indexer.database import Database
+from visagedb_indexer.errors import UnavailableError
+
+from visagedb_server.calls import CallInterceptor
+from visagedb_server.config import ServerConfig
+from visagedb_server.extraction import Extractor
+from visagedb_server.operations import Operations
+from visagedb_server.services import (
+    ClusterService,
+    GalleryService,
+    IdentityService,
+    OperationsService,
+    SearchService,
+)
+
+_LOG = structlog.get_logger("visagedb.server")
+_MESSAGE_BYTES_MAX: Final = limits.IMAGE_BYTES_MAX + 4 * limits.MIB
+"""Room for the largest image and what goes with it, so that our limit answers first."""
+
+SERVICES: Final = tuple(
+    descriptor.full_name
+    for descriptor in (
+        galleries_pb2.DESCRIPTOR.services_by_name["GalleryService"],
+        identities_pb2.DESCRIPTOR.services_by_name["IdentityService"],
+        search_pb2.DESCRIPTOR.services_by_name["SearchService"],
+        clusters_pb2.DESCRIPTOR.services_by_name["ClusterService"],
+        operations_pb2.DESCRIPTOR.services_by_name["Operations"],
+    )
+)
+
+
+class Server:
+    """A running server; it owns its data directory and its embedding processes.
+
+    Args:
+        config: How to run.
+
+    Raises:
+        DataDirectoryLockedError: Another server owns the data directory.
+        ModelError: A model card is refused.
+        UnavailableError: The address cannot be listened on.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._database = Database(config.data)
+        try:
+            self.extractor = Extractor(config)
+        except BaseException:
+            self._database.close()
+            raise
+        self._operations = Operations(self._database.catalogue)
+        self._health = health.HealthServicer(experimental_non_blocking=True)
+        self._grpc = self._build()
+        self.port = self._listen()
+
+    def _build(self) -> grpc.Server:
+        config = self._config
+        server = grpc.server(
+            ThreadPoolExecutor(config.threads, thread_name_prefix="call"),
+            interceptors=[CallInterceptor()],
+            maximum_concurrent_rpcs=config.requests_max,
+            options=[
+                ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
+                ("grpc.max_send_message_length", _MESSAGE_BYTES_MAX),
+                # Two servers on one port would answer for each other.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        database, extractor = self._database, self.extractor
+        galleries_pb2_grpc.add_GalleryServiceServicer_to_server(
+            GalleryService(database, extractor), server
+        )
+        identities_pb2_grpc.add_IdentityServiceServicer_to_server(
+            IdentityService(database, extractor), server
+        )
+        search_pb2_grpc.add_SearchServiceServicer_to_server(
+            SearchService(database, extractor), server
+        )
+        clusters_pb2_grpc.add_ClusterServiceServicer_to_server(
+            ClusterService(database, extractor, self._operations), server
+        )
+        operations_pb2_grpc.add_OperationsServicer_to_server(
+            OperationsService(self._operations), server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(
+            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
+        return server
+
+    def _listen(self) -> int:
+        try:
+            return int(self._grpc.add_insecure_port(self._config.bind_address))
+        except RuntimeError as error:
+            self._close_parts()
+            raise UnavailableError(
+                f"cannot listen on {self._config.bind_address}; is the port taken?"
+            ) from error
+
+    @property
+    def address(self) -> str:
+        """Where clients connect."""
+        host = self._config.host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    def start(self) -> None:
+        """Starts to answer."""
+        self._grpc.start()
+        for service in ("", *SERVICES):
+            self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        _LOG.info("listening", address=self.address, data=str(self._config.data))
+        if not self._config.loopback:
+            _LOG.warning(
+                "this server can be reached from other machines, unencrypted and without keys",
+                address=self.address,
+            )
+
+    def stop(self, grace: float | None = None) -> None:
+        """Refuses new calls, lets running ones finish for `grace` seconds, closes everything.
+
+        Args:
+            grace: Seconds; None for the setting `drain_seconds`.
+        """
+        self._health.enter_graceful_shutdown()
+        seconds = self._config.drain_seconds if grace is None else grace
+        self._grpc.stop(seconds).wait()
+        self._close_parts()
+        _LOG.info("stopped")
+
+    def _close_parts(self) -> None:
+        self._operations.close()
+        self.extractor.close()
+        self._database.close()

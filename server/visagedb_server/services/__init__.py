@@ -1,0 +1,15 @@
+"""The gRPC services: thin, each translates between the wire and the indexer."""
+
+from visagedb_server.services.clusters import ClusterService
+from visagedb_server.services.galleries import GalleryService
+from visagedb_server.services.identities import IdentityService
+from visagedb_server.services.operations import OperationsService
+from visagedb_server.services.search import SearchService
+
+__all__ = [
+    "ClusterService",
+    "GalleryService",
+    "IdentityService",
+    "OperationsService",
+    "SearchService",
+]

@@ -1,0 +1,132 @@
+"""GalleryService."""
+
+import grpc
+from visagedb.v1 import galleries_pb2, galleries_pb2_grpc
+from visagedb_indexer.database import Database
+from visagedb_indexer.errors import InvalidArgumentError
+from visagedb_indexer.gallery_values import GalleryPatch
+from visagedb_indexer.store import GalleryRecord
+from visagedb_indexer.values import ModelIdentity
+
+from visagedb_server import convert, names, paging
+from visagedb_server.calls import not_supported
+from visagedb_server.extraction import Extractor
+
+_CHANGEABLE = ("display_name", "threshold", "score_fusion")
+
+
+class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
+    """Galleries: create, read, change, delete."""
+
+    def __init__(self, database: Database, extractor: Extractor) -> None:
+        self._database = database
+        self._extractor = extractor
+
+    def CreateGallery(  # noqa: N802
+        self, request: galleries_pb2.CreateGalleryRequest, context: grpc.ServicerContext
+    ) -> galleries_pb2.CreateGalleryResponse:
+        """Creates a gallery."""
+        asked = request.gallery
+        _check_fusion(asked.score_fusion)
+        model = self._extractor.identity(
+            ModelIdentity(
+                name=asked.model.name,
+                version=asked.model.version,
+                dimension=asked.model.dimension,
+                sha256=asked.model.sha256,
+                precision=asked.model.precision,
+            )
+        )
+        new = GalleryRecord(
+            id=request.gallery_id,
+            uid="",
+            model=model,
+            create_time_us=0,
+            update_time_us=0,
+            flip_averaging=asked.embedding.flip_averaging,
+            display_name=asked.display_name,
+            threshold=asked.threshold if asked.HasField("threshold") else None,
+        )
+        gallery = self._database.create_gallery(new, request.request_id)
+        return galleries_pb2.CreateGalleryResponse(gallery=convert.gallery(gallery))
+
+    def GetGallery(  # noqa: N802
+        self, request: galleries_pb2.GetGalleryRequest, context: grpc.ServicerContext
+    ) -> galleries_pb2.GetGalleryResponse:
+        """One gallery."""
+        gallery = self._database.gallery(names.parse_gallery(request.name))
+        return galleries_pb2.GetGalleryResponse(gallery=convert.gallery(gallery))
+
+    def ListGalleries(  # noqa: N802
+        self, request: galleries_pb2.ListGalleriesRequest, context: grpc.ServicerContext
+    ) -> galleries_pb2.ListGalleriesResponse:
+        """All galleries by id."""
+        size = paging.page_size(request.page_size)
+        start = paging.read_token(request.page_token, "galleries") + 1
+        page, more = paging.cut_page(self._database.galleries()[start : start + size + 1], size)
+        return galleries_pb2.ListGalleriesResponse(
+            galleries=[convert.gallery(gallery) for gallery in page],
+            next_page_token=paging.token_after(start + size - 1, "galleries") if more else "",
+        )
+
+    def UpdateGallery(  # noqa: N802
+        self, request: galleries_pb2.UpdateGalleryRequest, context: grpc.ServicerContext
+    ) -> galleries_pb2.UpdateGalleryResponse:
+        """Changes settings."""
+        asked = request.gallery
+        fields = convert.masked(request.update_mask.paths, _CHANGEABLE)
+        if "score_fusion" in fields:
+            _check_fusion(asked.score_fusion)
+        with_threshold = "threshold" in fields
+        gallery = self._database.gallery(names.parse_gallery(asked.name))
+        gallery.update(
+            GalleryPatch(
+                display_name=asked.display_name if "display_name" in fields else None,
+                threshold=(
+                    asked.threshold if with_threshold and asked.HasField("threshold") else None
+                ),
+                clear_threshold=with_threshold and not asked.HasField("threshold"),
+            ),
+            asked.etag,
+        )
+        return galleries_pb2.UpdateGalleryResponse(gallery=convert.gallery(gallery))
+
+    def DeleteGallery(  # noqa: N802
+        self, request: galleries_pb2.DeleteGalleryRequest, context: grpc.ServicerContext
+    ) -> galleries_pb2.DeleteGalleryResponse:
+        """Deletes a gallery and all that is in it."""
+        self._database.delete_gallery(
+            names.parse_gallery(request.name), request.etag, allow_missing=request.allow_missing
+        )
+        return galleries_pb2.DeleteGalleryResponse()
+
+    def GetGalleryStats(  # noqa: N802
+        self, request: galleries_pb2.GetGalleryStatsRequest, context: grpc.ServicerContext
+    ) -> galleries_pb2.GetGalleryStatsResponse:
+        """Counts and sizes."""
+        gallery = self._database.gallery(names.parse_gallery(request.name))
+        return galleries_pb2.GetGalleryStatsResponse(stats=convert.stats(gallery.stats()))
+
+    def CalibrateGallery(  # noqa: N802
+        self, request: galleries_pb2.CalibrateGalleryRequest, context: grpc.ServicerContext
+    ) -> galleries_pb2.CalibrateGalleryResponse:
+        """Not implemented yet."""
+        raise not_supported("calibration")
+
+    def VerifyGalleryIntegrity(  # noqa: N802
+        self, request: galleries_pb2.VerifyGalleryIntegrityRequest, context: grpc.ServicerContext
+    ) -> galleries_pb2.VerifyGalleryIntegrityResponse:
+        """Not implemented yet."""
+        raise not_supported("integrity verification")
+
+    def SnapshotGallery(  # noqa: N802
+        self, request: galleries_pb2.SnapshotGalleryRequest, context: grpc.ServicerContext
+    ) -> galleries_pb2.SnapshotGalleryResponse:
+        """Not implemented yet."""
+        raise not_supported("taking snapshots")
+
+
+def _check_fusion(fusion: int) -> None:
+    allowed = (galleries_pb2.SCORE_FUSION_UNSPECIFIED, galleries_pb2.SCORE_FUSION_MAXIMUM)
+    if fusion not in allowed:
+        raise InvalidArgumentError("unknown score fusion", {"field": "score_fusion"})

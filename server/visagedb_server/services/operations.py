@@ -1,0 +1,63 @@
+"""google.longrunning.Operations."""
+
+from typing import Final
+
+import grpc
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf import empty_pb2
+
+from visagedb_server import names, paging
+from visagedb_server.operations import Operations
+
+_WAIT_SECONDS_MAX: Final = 60.0
+
+
+class OperationsService(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc]
+    """Operations: list, get, wait, cancel, delete."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    def ListOperations(  # noqa: N802
+        self, request: operations_pb2.ListOperationsRequest, context: grpc.ServicerContext
+    ) -> operations_pb2.ListOperationsResponse:
+        """All operations, oldest first."""
+        size = paging.page_size(request.page_size)
+        start = paging.read_token(request.page_token, "operations") + 1
+        page, more = paging.cut_page(self._operations.list()[start : start + size + 1], size)
+        return operations_pb2.ListOperationsResponse(
+            operations=page,
+            next_page_token=paging.token_after(start + size - 1, "operations") if more else "",
+        )
+
+    def GetOperation(  # noqa: N802
+        self, request: operations_pb2.GetOperationRequest, context: grpc.ServicerContext
+    ) -> operations_pb2.Operation:
+        """One operation as it stands."""
+        return self._operations.get(names.parse_operation(request.name))
+
+    def WaitOperation(  # noqa: N802
+        self, request: operations_pb2.WaitOperationRequest, context: grpc.ServicerContext
+    ) -> operations_pb2.Operation:
+        """One operation once it is done, or after the timeout, at most a minute."""
+        timeout = _WAIT_SECONDS_MAX
+        if request.HasField("timeout"):
+            timeout = min(timeout, request.timeout.ToTimedelta().total_seconds())
+        remaining = context.time_remaining()
+        if remaining is not None:
+            timeout = min(timeout, remaining)
+        return self._operations.wait(names.parse_operation(request.name), max(0.0, timeout))
+
+    def CancelOperation(  # noqa: N802
+        self, request: operations_pb2.CancelOperationRequest, context: grpc.ServicerContext
+    ) -> empty_pb2.Empty:
+        """Asks an operation to stop."""
+        self._operations.cancel(names.parse_operation(request.name))
+        return empty_pb2.Empty()
+
+    def DeleteOperation(  # noqa: N802
+        self, request: operations_pb2.DeleteOperationRequest, context: grpc.ServicerContext
+    ) -> empty_pb2.Empty:
+        """Forgets an operation."""
+        self._operations.delete(names.parse_operation(request.name))
+        return empty_pb2.Empty()

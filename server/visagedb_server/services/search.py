@@ -1,0 +1,216 @@
+"""SearchService."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import grpc
+from visagedb.v1 import search_pb2, search_pb2_grpc, types_pb2
+from visagedb_indexer import limits, validation
+from visagedb_indexer.database import Database
+from visagedb_indexer.errors import InvalidArgumentError
+from visagedb_indexer.gallery import Gallery
+from visagedb_indexer.gallery_values import SearchAnswer, SearchOptions
+from visagedb_indexer.store import GalleryRecord
+from visagedb_indexer.values import ExtractedFace, Extraction, Vector
+
+from visagedb_server import convert, names
+from visagedb_server.calls import deadline_of, not_supported
+from visagedb_server.decision import decide, threshold_for
+from visagedb_server.extraction import ExtractOptions, Extractor, choose_face, choose_faces
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ProbeFace:
+    """A face to search for: its vector, and where it was found."""
+
+    vector: Vector
+    found: ExtractedFace | None = None
+
+    def detection(self) -> types_pb2.DetectedFace | None:
+        return None if self.found is None else convert.detected(self.found)
+
+
+class SearchService(search_pb2_grpc.SearchServiceServicer):
+    """Identification, verification, detection and embedding."""
+
+    def __init__(self, database: Database, extractor: Extractor) -> None:
+        self._database = database
+        self._extractor = extractor
+
+    def Identify(  # noqa: N802
+        self, request: search_pb2.IdentifyRequest, context: grpc.ServicerContext
+    ) -> search_pb2.IdentifyResponse:
+        """Searches a gallery for the faces of a probe."""
+        gallery = self._database.gallery(names.parse_gallery(request.gallery))
+        options = SearchOptions(
+            top_k=request.top_k or limits.TOP_K_DEFAULT,
+            filter=request.filter,
+            min_score=request.min_score if request.HasField("min_score") else None,
+            exact=request.exact,
+            deadline=deadline_of(context),
+        )
+        basis = threshold_for(request.operating_point, gallery, self._extractor, "identify")
+        faces, width, height = self._probe_faces(request.probe, gallery, context)
+        response = search_pb2.IdentifyResponse(image_width=width, image_height=height)
+        for face in faces:
+            answer = gallery.identify(face.vector, options)
+            response.identifications.append(_identification(gallery, face, answer, basis))
+            response.gallery_generation = answer.generation
+            response.index_generation = answer.index_generation
+            response.exact = answer.exact
+        return response
+
+    def StreamIdentify(  # noqa: N802
+        self,
+        request_iterator: Iterator[search_pb2.StreamIdentifyRequest],
+        context: grpc.ServicerContext,
+    ) -> Iterator[search_pb2.StreamIdentifyResponse]:
+        """Not implemented yet."""
+        raise not_supported("stream identification")
+
+    def Verify(  # noqa: N802
+        self, request: search_pb2.VerifyRequest, context: grpc.ServicerContext
+    ) -> search_pb2.VerifyResponse:
+        """Compares two faces, or a face with an identity."""
+        reference = request.WhichOneof("reference")
+        if reference is None:
+            raise InvalidArgumentError(
+                "give another probe or an identity to compare with", {"field": "reference"}
+            )
+        if reference == "identity":
+            return self._verify_identity(request, context)
+        gallery = None
+        if request.gallery:
+            gallery = self._database.gallery(names.parse_gallery(request.gallery))
+        basis = threshold_for(request.operating_point, gallery, self._extractor, "verify")
+        one = self._probe_face(request.probe, gallery, context)
+        other = self._probe_face(request.other, gallery, context)
+        score = max(-1.0, min(1.0, float(one.vector @ other.vector)))
+        return search_pb2.VerifyResponse(
+            decision=decide(score, basis),
+            basis=basis,
+            score=score,
+            probe_face=one.detection(),
+            other_face=other.detection(),
+        )
+
+    def _verify_identity(
+        self, request: search_pb2.VerifyRequest, context: grpc.ServicerContext
+    ) -> search_pb2.VerifyResponse:
+        gallery_id, identity_id = names.parse_identity(request.identity)
+        if request.gallery and names.parse_gallery(request.gallery) != gallery_id:
+            raise InvalidArgumentError(
+                "the identity belongs to another gallery", {"field": "identity"}
+            )
+        gallery = self._database.gallery(gallery_id)
+        gallery.identity(identity_id)
+        basis = threshold_for(request.operating_point, gallery, self._extractor, "verify")
+        probe = self._probe_face(request.probe, gallery, context)
+        score, best = gallery.compare(probe.vector, identity_id)
+        return search_pb2.VerifyResponse(
+            decision=decide(score, basis),
+            basis=basis,
+            score=score,
+            probe_face=probe.detection(),
+            face=names.face_name(gallery_id, identity_id, best.id),
+        )
+
+    def DetectFaces(  # noqa: N802
+        self, request: search_pb2.DetectFacesRequest, context: grpc.ServicerContext
+    ) -> search_pb2.DetectFacesResponse:
+        """Finds the faces of an image; none is an answer, not an error."""
+        options = ExtractOptions(embed=False, deadline=deadline_of(context))
+        found = self._extractor.detect(request.image, options)
+        return search_pb2.DetectFacesResponse(
+            faces=[convert.detected(face) for face in found.faces],
+            image_width=found.width,
+            image_height=found.height,
+        )
+
+    def EmbedFaces(  # noqa: N802
+        self, request: search_pb2.EmbedFacesRequest, context: grpc.ServicerContext
+    ) -> search_pb2.EmbedFacesResponse:
+        """Makes the templates of the faces of an image; stores nothing."""
+        options = ExtractOptions(bulk=request.bulk, deadline=deadline_of(context))
+        if request.gallery:
+            record = self._database.gallery(names.parse_gallery(request.gallery)).record
+            model = record.model
+            found = self._extractor.extract(request.image, record, options)
+        else:
+            model = self._extractor.default_model()
+            found = self._extractor.extract_default(request.image, options)
+        response = search_pb2.EmbedFacesResponse(
+            image_width=found.width, image_height=found.height, model=convert.model(model)
+        )
+        chosen = choose_faces(found, request.face_selection, default=types_pb2.FACE_SELECTION_ALL)
+        for face in chosen:
+            assert face.vector is not None
+            response.faces.add(
+                face=convert.detected(face), template=convert.template(face.vector, model)
+            )
+        return response
+
+    def _probe_faces(
+        self, probe: types_pb2.Probe, gallery: Gallery, context: grpc.ServicerContext
+    ) -> tuple[list[_ProbeFace], int, int]:
+        if probe.WhichOneof("source") != "image":
+            return [self._probe_face(probe, gallery, context)], 0, 0
+        found = self._read(probe.image, gallery.record, context)
+        chosen = choose_faces(found, probe.face_selection, default=types_pb2.FACE_SELECTION_ALL)
+        return [_from_image(face) for face in chosen], found.width, found.height
+
+    def _probe_face(
+        self, probe: types_pb2.Probe, gallery: Gallery | None, context: grpc.ServicerContext
+    ) -> _ProbeFace:
+        model = gallery.model if gallery else self._extractor.default_model()
+        match probe.WhichOneof("source"):
+            case "image":
+                found = self._read(probe.image, gallery.record if gallery else None, context)
+                return _from_image(choose_face(found, probe.face_selection))
+            case "template":
+                vector = convert.vector(probe.template, model)
+                return _ProbeFace(validation.unit_vector(vector, model.dimension))
+            case "face":
+                return self._stored_face(probe.face, gallery)
+            case _:
+                raise InvalidArgumentError(
+                    "the probe is empty: give an image, a template or a face", {"field": "probe"}
+                )
+
+    def _stored_face(self, name: str, gallery: Gallery | None) -> _ProbeFace:
+        gallery_id, identity_id, face_id = names.parse_face(name)
+        source = self._database.gallery(gallery_id)
+        if gallery is not None:
+            validation.check_same_model(
+                f"{source.model.name}@{source.model.version}", gallery.model
+            )
+        _, vector = source.face(identity_id, face_id, with_vector=True)
+        assert vector is not None
+        return _ProbeFace(vector)
+
+    def _read(
+        self, image: bytes, record: GalleryRecord | None, context: grpc.ServicerContext
+    ) -> Extraction:
+        options = ExtractOptions(deadline=deadline_of(context))
+        if record is None:
+            return self._extractor.extract_default(image, options)
+        return self._extractor.extract(image, record, options)
+
+
+def _from_image(face: ExtractedFace) -> _ProbeFace:
+    assert face.vector is not None
+    return _ProbeFace(face.vector, face)
+
+
+def _identification(
+    gallery: Gallery, face: _ProbeFace, answer: SearchAnswer, basis: types_pb2.DecisionBasis
+) -> search_pb2.Identification:
+    best = answer.candidates[0].score if answer.candidates else -1.0
+    return search_pb2.Identification(
+        face=face.detection(),
+        decision=decide(best, basis),
+        basis=basis,
+        candidates=[
+            convert.candidate(gallery.record.id, candidate) for candidate in answer.candidates
+        ],
+    )
