@@ -95,7 +95,7 @@ def _registry(cards: Sequence[Path] | None, *, as_json: bool) -> ModelRegistry:
     return _or_exit(lambda: ModelRegistry(tuple(cards or ())), as_json=as_json)
 
 
-def _or_exit(function: Callable[[], Any], *, as_json: bool) -> Any:
+def _or_exit(function: Callable[[], T], *, as_json: bool) -> T:
     """The function's value; its error is shown and ends the program with 1."""
     try:
         return function()
