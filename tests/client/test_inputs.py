@@ -97,7 +97,7 @@ def test_strings_are_no_images() -> None:
     with pytest.raises(TypeError, match="int"):
         image_bytes(7)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"pathlib\.Path"):
-        search.verify("face.jpg", b"other")
+        search.verify("face.jpg", b"other")  # type: ignore[arg-type]
 
 
 def test_missing_file_is_an_os_error(tmp_path: Path) -> None:

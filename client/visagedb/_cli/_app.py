@@ -16,7 +16,7 @@ from visagedb._cli import (
     _search,
 )
 from visagedb._cli._exit import ExitCode
-from visagedb._cli._plugins import add_plugins, not_installed
+from visagedb._cli._plugins import EXPECTED, add_plugins, not_installed
 from visagedb._cli._session import ADDRESS_VARIABLE
 from visagedb._version import __version__
 
@@ -40,6 +40,10 @@ _SERVER_PACKAGES: Final = frozenset(
         "structlog",
         "torch",
     }
+)
+
+_OWN: Final = frozenset(
+    {"cluster", "enroll", "face", "gallery", "identify", "identity", "operation", "verify"}
 )
 
 
@@ -70,8 +74,12 @@ def _root(
     ctx.obj = address
 
 
-def build() -> typer.Typer:
-    """The whole command line, commands of other packages included."""
+def build(arguments: list[str]) -> typer.Typer:
+    """The command line for some arguments.
+
+    Commands of other packages are left out when one of our own is called: a server's
+    imports take longer than most of our commands.
+    """
     app = typer.Typer(
         name="visagedb",
         no_args_is_help=True,
@@ -79,7 +87,9 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_root)
-    add_plugins(app)
+    commands = (argument for argument in arguments if argument in EXPECTED or argument in _OWN)
+    if next(commands, None) not in _OWN:
+        add_plugins(app)
     for module in (_gallery, _identity, _face, _operation):
         app.add_typer(module.app)
     for register in (_enroll.register, _search.register, _cluster.register):
@@ -89,7 +99,7 @@ def build() -> typer.Typer:
 
 def run(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
-    app = build()
+    app = build(arguments)
     try:
         code = app(arguments, standalone_mode="--json" not in arguments)
     except _UsageError as error:

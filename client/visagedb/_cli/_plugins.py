@@ -11,7 +11,7 @@ from visagedb._cli._exit import ExitCode
 GROUP: Final = "visagedb.commands"
 INSTALL_HINT: Final = "pip install 'visagedb[all]'"
 
-_EXPECTED: Final = {
+EXPECTED: Final = {
     "serve": "Run a server.",
     "models": "List, describe and check face models.",
     "doctor": "Check this machine for running a server.",
@@ -28,10 +28,10 @@ def add_plugins(app: typer.Typer) -> None:
     for entry in entry_points(group=GROUP):
         try:
             entry.load()(app)
-        except (ImportError, AttributeError) as error:
-            # A missing extra must not take the client's own commands with it.
-            problem = str(error)
-    for name in _EXPECTED.keys() - _names(app):
+        except Exception as error:  # noqa: BLE001 (broken packages raise anything)
+            # Whatever is wrong with a server must not take the client's commands with it.
+            problem = str(error).partition("\n")[0]
+    for name in EXPECTED.keys() - _names(app):
         _add_placeholder(app, name, problem)
 
 
@@ -57,6 +57,6 @@ def _names(app: typer.Typer) -> set[str]:
 def _add_placeholder(app: typer.Typer, name: str, problem: str) -> None:
     settings = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
-    @app.command(name, help=f"{_EXPECTED[name]} (not installed)", context_settings=settings)
+    @app.command(name, help=f"{EXPECTED[name]} (not installed)", context_settings=settings)
     def placeholder() -> None:
         raise typer.Exit(not_installed(f"visagedb {name}", problem))

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich import box
@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 from visagedb_indexer.errors import IndexerError
 from visagedb_indexer.faces.cards import ModelCard, ModelRegistry
+
+T = TypeVar("T")
 
 app = typer.Typer(name="models", help="List, describe and check face models.", no_args_is_help=True)
 
