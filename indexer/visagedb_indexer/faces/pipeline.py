@@ -1,0 +1,176 @@
+"""The whole way from image bytes to faces with vectors, for a batch of images at once."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+import numpy as np
+import torch
+
+from visagedb_indexer.errors import ImageError
+from visagedb_indexer.faces.align import align
+from visagedb_indexer.faces.cards import TEMPLATES, ModelCard, ModelRegistry
+from visagedb_indexer.faces.decode import Pixels, decode
+from visagedb_indexer.faces.detect import DetectedFace, Detector
+from visagedb_indexer.faces.embed import Embedder
+from visagedb_indexer.faces.quality import assess
+from visagedb_indexer.values import ExtractedFace, Extraction, Quality, Vector
+
+Result: TypeAlias = Extraction | ImageError
+
+STAGES: Final = ("decode", "detect", "align", "quality", "embed")
+DETECTOR_DEFAULT: Final = "yunet"
+_STANDARD_TEMPLATE: Final = "arcface-112"
+
+
+@dataclass
+class StageSeconds:
+    """Seconds spent per stage, summed over all calls."""
+
+    seconds: Counter[str] = field(default_factory=Counter)
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Adds the time of the block to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - start
+
+
+@dataclass
+class _Work:
+    """One image on its way."""
+
+    pixels: Pixels
+    faces: list[DetectedFace] = field(default_factory=list)
+    crops: list[Pixels] = field(default_factory=list)
+    qualities: list[Quality] = field(default_factory=list)
+
+
+class FacePipeline:
+    """Decode, detect, align, judge, embed.
+
+    Args:
+        detector: The detector.
+        embedder: The embedder; None for detection only.
+
+    Attributes:
+        stage_seconds: Time spent per stage (`STAGES`), summed over all calls.
+    """
+
+    def __init__(self, detector: Detector, embedder: Embedder | None = None) -> None:
+        self._detector = detector
+        self._embedder = embedder
+        self._timer = StageSeconds()
+
+    @property
+    def stage_seconds(self) -> Mapping[str, float]:
+        """Seconds per stage, summed over all calls."""
+        return dict(self._timer.seconds)
+
+    def extract(
+        self, images: Sequence[bytes], *, flip: bool = False, embed: bool = True
+    ) -> list[Result]:
+        """Extracts the faces of several images; an image that cannot be used fails alone.
+
+        Args:
+            images: Encoded image files.
+            flip: Average every embedding with that of the mirror image.
+            embed: Make vectors; needs an embedder.
+
+        Returns:
+            Per image its faces, or the error.
+        """
+        if embed and self._embedder is None:
+            raise ValueError("a pipeline without an embedder cannot embed")
+        with self._timer.measure("decode"):
+            decoded = [_attempt(decode, content) for content in images]
+        work = [_Work(item) for item in decoded if not isinstance(item, ImageError)]
+        with self._timer.measure("detect"):
+            for item, faces in zip(
+                work, self._detector.detect([item.pixels for item in work]), strict=True
+            ):
+                item.faces = faces
+        self._align(work)
+        vectors = self._embed(work, flip=flip) if embed else None
+        finished = iter(_extractions(work, vectors))
+        return [item if isinstance(item, ImageError) else next(finished) for item in decoded]
+
+    def _align(self, work: Sequence[_Work]) -> None:
+        template, width, height = TEMPLATES[_STANDARD_TEMPLATE], 112, 112
+        if self._embedder is not None:
+            card = self._embedder.card
+            template, width, height = card.template, card.input.width, card.input.height
+        with self._timer.measure("align"), torch.inference_mode():
+            for item in work:
+                item.crops = [
+                    align(item.pixels, face.landmarks, template, width, height)
+                    for face in item.faces
+                ]
+        with self._timer.measure("quality"):
+            for item in work:
+                item.qualities = [
+                    assess(crop, face.landmarks, face.score)
+                    for crop, face in zip(item.crops, item.faces, strict=True)
+                ]
+
+    def _embed(self, work: Sequence[_Work], *, flip: bool) -> Vector:
+        crops = [crop for item in work for crop in item.crops]
+        assert self._embedder is not None
+        with self._timer.measure("embed"):
+            if not crops:
+                return np.zeros((0, self._embedder.card.dimension), dtype=np.float32)
+            return self._embedder.embed(np.stack(crops), flip=flip)
+
+
+def _attempt(function: Callable[[bytes], Pixels], content: bytes) -> Pixels | ImageError:
+    try:
+        return function(content)
+    except ImageError as error:
+        return error
+
+
+def _extractions(work: Sequence[_Work], vectors: Vector | None) -> Iterator[Extraction]:
+    row = 0
+    for item in work:
+        faces = []
+        for face, quality in zip(item.faces, item.qualities, strict=True):
+            vector = None if vectors is None else vectors[row].copy()
+            faces.append(ExtractedFace(face.box, face.landmarks, face.score, quality, vector))
+            row += 1
+        height, width = item.pixels.shape[:2]
+        yield Extraction(width=width, height=height, faces=tuple(faces))
+
+
+def load_pipeline(
+    registry: ModelRegistry,
+    model: str | ModelCard | None,
+    *,
+    precision: str = "float32",
+    device: str = "cpu",
+    detector: Detector | None = None,
+) -> FacePipeline:
+    """A pipeline for a model of the registry.
+
+    Args:
+        registry: The known models.
+        model: Name of the embedder, or its card; None for detection only.
+        precision: Of the embedder. The detector runs in float32: points must be exact.
+        device: A torch device.
+        detector: A detector to share; loaded when not given.
+
+    Raises:
+        ModelError: A model is refused.
+        ModelNotAvailableError: There is no such model, device or precision.
+    """
+    if detector is None:
+        detector = Detector(registry.get(DETECTOR_DEFAULT), "float32", device)
+    if model is None:
+        return FacePipeline(detector)
+    card = registry.get(model) if isinstance(model, str) else model
+    return FacePipeline(detector, Embedder(card, precision, device))
