@@ -74,9 +74,20 @@ def parse_operation(name: str) -> str:
     return _parse(name, "operations")[0]
 
 
+_SINGULAR = {
+    "galleries": "gallery",
+    "identities": "identity",
+    "faces": "face",
+    "clusterings": "clustering",
+    "clusters": "cluster",
+    "operations": "operation",
+}
+
+
 def _parse(name: str, *collections: str) -> list[str]:
     parts = name.split("/")
     if len(parts) != 2 * len(collections) or tuple(parts[::2]) != collections:
-        pattern = "/".join(f"{c}/{{{c}}}" for c in collections)
+        pattern = "/".join(f"{c}/{{{_SINGULAR[c]}}}" for c in collections)
         raise InvalidNameError(f"{name[:300]!r} is not a name {pattern}", {"field": "name"})
-    return [check_id(part, what) for what, part in zip(collections, parts[1::2], strict=True)]
+    ids = zip(collections, parts[1::2], strict=True)
+    return [check_id(part, _SINGULAR[collection]) for collection, part in ids]
