@@ -12,7 +12,3 @@ from visagedb._cli._app import run
 def main() -> None:
     """Runs the program ``visagedb``."""
     sys.exit(run(sys.argv[1:]))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,207 @@
+"""What happens when the connection or the server fails: a servicer that fails on purpose."""
+
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import pytest
+import visagedb
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from visagedb._translate import DETAILS_KEY
+from visagedb.v1 import galleries_pb2, galleries_pb2_grpc, identities_pb2, identities_pb2_grpc
+
+
+def overloaded() -> tuple[tuple[str, bytes], ...]:
+    detail = AnyMessage()
+    detail.Pack(error_details_pb2.ErrorInfo(reason="OVERLOADED", domain="visagedb"))
+    status = status_pb2.Status(
+        code=code_pb2.RESOURCE_EXHAUSTED, message="too much", details=[detail]
+    )
+    return ((DETAILS_KEY, status.SerializeToString()),)
+
+
+class Failing(
+    galleries_pb2_grpc.GalleryServiceServicer, identities_pb2_grpc.IdentityServiceServicer
+):
+    """Fails the first calls of each method, then answers."""
+
+    def __init__(self, failures: int, code: grpc.StatusCode) -> None:
+        self.failures = failures
+        self.code = code
+        self.calls = 0
+        self.request_ids: list[str] = []
+
+    def _fail(self, context: Any) -> None:
+        self.calls += 1
+        if self.calls <= self.failures:
+            if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                context.set_trailing_metadata(overloaded())
+            context.abort(self.code, "not yet")
+
+    def GetGallery(self, request: Any, context: Any) -> galleries_pb2.GetGalleryResponse:  # noqa: N802
+        self._fail(context)
+        return galleries_pb2.GetGalleryResponse(gallery=galleries_pb2.Gallery(name=request.name))
+
+    def DeleteGallery(  # noqa: N802
+        self, request: Any, context: Any
+    ) -> galleries_pb2.DeleteGalleryResponse:
+        self._fail(context)
+        return galleries_pb2.DeleteGalleryResponse()
+
+    def EnrollFace(self, request: Any, context: Any) -> identities_pb2.EnrollFaceResponse:  # noqa: N802
+        self.request_ids.append(request.request_id)
+        self._fail(context)
+        name = f"{request.identity}/faces/1"
+        return identities_pb2.EnrollFaceResponse(
+            face=identities_pb2.Face(name=name), outcome=identities_pb2.ENROLL_OUTCOME_ENROLLED
+        )
+
+
+@contextmanager
+def serving(servicer: Failing) -> Iterator[str]:
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    galleries_pb2_grpc.add_GalleryServiceServicer_to_server(servicer, server)
+    identities_pb2_grpc.add_IdentityServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+def test_reads_are_repeated() -> None:
+    servicer = Failing(2, grpc.StatusCode.UNAVAILABLE)
+    with serving(servicer) as address, visagedb.Client(address) as client:
+        assert client.get_gallery("staff").id == "staff"
+    assert servicer.calls == 3
+
+
+async def test_reads_are_repeated_in_asyncio() -> None:
+    servicer = Failing(2, grpc.StatusCode.UNAVAILABLE)
+    with serving(servicer) as address:
+        async with visagedb.AsyncClient(address) as client:
+            assert (await client.get_gallery("staff")).id == "staff"
+    assert servicer.calls == 3
+
+
+def test_writes_are_repeated_with_the_same_request_id() -> None:
+    servicer = Failing(2, grpc.StatusCode.UNAVAILABLE)
+    # Larger than gRPC's own retry buffer, which would end the repeats.
+    image = bytes(1_000_000)
+    with serving(servicer) as address, visagedb.Client(address) as client:
+        client.enroll("staff", "alice", image=image)
+    assert len(servicer.request_ids) == 3
+    assert len(set(servicer.request_ids)) == 1
+
+
+def test_deletions_are_not_repeated() -> None:
+    servicer = Failing(1, grpc.StatusCode.UNAVAILABLE)
+    with (
+        serving(servicer) as address,
+        visagedb.Client(address) as client,
+        pytest.raises(visagedb.UnavailableError),
+    ):
+        client.delete_gallery("staff")
+    assert servicer.calls == 1
+
+
+def test_nobody_at_the_address_says_how_to_start_a_server() -> None:
+    with (
+        visagedb.Client("127.0.0.1:1") as client,
+        pytest.raises(visagedb.ServerUnreachableError, match="visagedb serve") as caught,
+    ):
+        client.get_gallery("staff")
+    assert caught.value.metadata["address"] == "127.0.0.1:1"
+    assert isinstance(caught.value.__cause__, grpc.RpcError)
+
+
+def test_deadline_of_one_call() -> None:
+    class Slow(Failing):
+        def GetGallery(self, request: Any, context: Any) -> galleries_pb2.GetGalleryResponse:  # noqa: N802
+            time.sleep(0.5)
+            return galleries_pb2.GetGalleryResponse()
+
+    with (
+        serving(Slow(0, grpc.StatusCode.OK)) as address,
+        visagedb.Client(address) as client,
+        pytest.raises(TimeoutError),
+    ):
+        client.get_gallery("staff", timeout=0.05)
+
+
+def test_unimplemented_has_its_own_error() -> None:
+    with (
+        serving(Failing(0, grpc.StatusCode.OK)) as address,
+        visagedb.Client(address) as client,
+        pytest.raises(visagedb.NotImplementedByServerError),
+    ):
+        client.detect(b"image")
+
+
+def items(count: int) -> Iterator[visagedb.EnrollItem]:
+    for number in range(count):
+        yield visagedb.EnrollItem(f"person-{number}", vector=[1.0, number], key=str(number))
+
+
+def test_bulk_waits_while_the_server_is_overloaded() -> None:
+    servicer = Failing(10, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    seen: list[visagedb.BulkProgress] = []
+    with serving(servicer) as address, visagedb.Client(address) as client:
+        results = list(client.enroll_many("staff", items(8), concurrency=4, progress=seen.append))
+    assert all(result.ok for result in results)
+    assert {result.item.key for result in results} == {str(n) for n in range(8)}
+    assert seen[-1].done == 8
+    assert seen[-1].failed == 0
+    # A repeat of an item carries the id of its first attempt.
+    assert len(set(servicer.request_ids)) == 8
+    assert len(servicer.request_ids) == 18
+
+
+async def test_bulk_waits_in_asyncio_too() -> None:
+    servicer = Failing(10, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    with serving(servicer) as address:
+        async with visagedb.AsyncClient(address) as client:
+            results = [r async for r in client.enroll_many("staff", items(8), concurrency=4)]
+    assert all(result.ok for result in results)
+    assert len(set(servicer.request_ids)) == 8
+
+
+def test_bulk_gives_up_on_an_item_after_its_patience() -> None:
+    servicer = Failing(10_000, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    with serving(servicer) as address, visagedb.Client(address) as client:
+        (result,) = client.enroll_many("staff", items(1), patience=0.2)
+    assert result.outcome == "OVERLOADED"
+    assert isinstance(result.error, visagedb.OverloadedError)
+
+
+def test_bulk_ends_when_the_server_is_gone() -> None:
+    with visagedb.Client("127.0.0.1:1") as client, pytest.raises(visagedb.ServerUnreachableError):
+        list(client.enroll_many("staff", items(4), patience=0.1))
+
+
+def test_bulk_takes_items_only_when_it_is_their_turn() -> None:
+    taken = 0
+
+    def counted() -> Iterator[visagedb.EnrollItem]:
+        nonlocal taken
+        for item in items(1_000):
+            taken += 1
+            yield item
+
+    servicer = Failing(0, grpc.StatusCode.OK)
+    with serving(servicer) as address, visagedb.Client(address) as client:
+        outcomes = client.enroll_many("staff", counted(), concurrency=4)
+        for _ in range(10):
+            next(outcomes)
+        assert taken <= 20
+        outcomes.close()  # type: ignore[attr-defined]
+
+
+def test_bulk_needs_room_for_one() -> None:
+    with visagedb.Client() as client, pytest.raises(ValueError, match="at least 1"):
+        client.enroll_many("staff", [], concurrency=0)
