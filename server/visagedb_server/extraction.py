@@ -64,6 +64,7 @@ class Extractor:
                 card_paths=config.models,
                 precision=config.precision,
                 device=config.device,
+                start=True,
             )
 
     @property
