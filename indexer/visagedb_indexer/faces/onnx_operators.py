@@ -183,8 +183,8 @@ def _gemm(node: Node) -> Run:
         weight = weight if trans_b else weight.t()
         if alpha == beta == 1.0:
             return functional.linear(x, weight, bias)
-        product = alpha * functional.linear(x, weight)
-        return product if bias is None else product + beta * bias
+        product: Tensor = functional.linear(x, weight) * alpha
+        return product if bias is None else torch.add(product, bias, alpha=beta)
 
     return run
 

@@ -43,7 +43,8 @@ class _PackedConvolution:
 
 def can_pack() -> bool:
     """Whether this build of torch has the packed convolution."""
-    return torch.backends.mkldnn.is_available() and all(
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and all(
         hasattr(torch.ops.mkldnn, name)
         for name in ("_convolution_pointwise", "_reorder_convolution_weight")
     )
@@ -51,7 +52,8 @@ def can_pack() -> bool:
 
 def prepare(network: Network, device: torch.device, precision: torch.dtype) -> Network:
     """Moves the network to its device and precision, in its fastest layout there."""
-    network = network.to(device=device, dtype=precision, memory_format=torch.channels_last)
+    network = network.to(device=device, dtype=precision)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if device.type == "cpu" and precision == torch.float32 and can_pack():
         network.replace_steps(_packed)
     return network
@@ -59,11 +61,12 @@ def prepare(network: Network, device: torch.device, precision: torch.dtype) -> N
 
 def _packed(step: Step, constants: Mapping[str, Tensor]) -> Step:
     conv = step.run
-    if not isinstance(conv, Convolution) or step.inputs[1] not in constants:
+    name = step.inputs[1] if len(step.inputs) > 1 else None
+    if not isinstance(conv, Convolution) or name is None or name not in constants:
         return step
     bias_name = step.inputs[2] if len(step.inputs) > 2 else None
     weight = torch.ops.mkldnn._reorder_convolution_weight(
-        constants[step.inputs[1]], conv.padding, conv.stride, conv.dilation, conv.groups, None
+        constants[name], conv.padding, conv.stride, conv.dilation, conv.groups, None
     )
     bias = None if bias_name is None else constants[bias_name]
     return replace(step, run=_PackedConvolution(conv, weight, bias), inputs=step.inputs[:1])

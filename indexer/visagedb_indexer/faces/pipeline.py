@@ -1,7 +1,6 @@
 """The whole way from image bytes to faces with vectors, for a batch of images at once."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ _STANDARD_TEMPLATE: Final = "arcface-112"
 class StageSeconds:
     """Seconds spent per stage, summed over all calls."""
 
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
@@ -60,11 +59,12 @@ class FacePipeline:
         embedder: The embedder; None for detection only.
 
     Attributes:
+        detector: The detector, so that pipelines can share it.
         stage_seconds: Time spent per stage (`STAGES`), summed over all calls.
     """
 
     def __init__(self, detector: Detector, embedder: Embedder | None = None) -> None:
-        self._detector = detector
+        self.detector = detector
         self._embedder = embedder
         self._timer = StageSeconds()
 
@@ -93,7 +93,7 @@ class FacePipeline:
         work = [_Work(item) for item in decoded if not isinstance(item, ImageError)]
         with self._timer.measure("detect"):
             for item, faces in zip(
-                work, self._detector.detect([item.pixels for item in work]), strict=True
+                work, self.detector.detect([item.pixels for item in work]), strict=True
             ):
                 item.faces = faces
         self._align(work)
