@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-
 from visagedb_indexer.faces import cards
 from visagedb_indexer.faces.pipeline import FacePipeline, load_pipeline
 from visagedb_indexer.values import ExtractedFace, Extraction, Vector
