@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
-
 from visagedb_indexer import limits, validation
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.clustering import METHOD, group_faces
@@ -34,17 +32,18 @@ def cluster_gallery(
     validation.check_cosine(threshold, "threshold")
     progress(0.0, "reading")
     generation = gallery.counters.generation
-    ordinals, vectors = gallery.all_vectors(filter_text)
+    ordinals = gallery.ordinals(filter_text)
     if len(ordinals) > limits.CLUSTER_FACES_MAX:
         raise GalleryTooLargeError(
             f"{len(ordinals)} faces are to be clustered; this release compares every pair and "
             f"takes at most {limits.CLUSTER_FACES_MAX}; use a filter",
             {"faces": str(len(ordinals)), "limit": str(limits.CLUSTER_FACES_MAX)},
         )
+    ordinals, vectors = gallery.vectors(ordinals)
     progress(0.1, "comparing every pair")
     groups = group_faces(vectors, threshold)
     progress(0.9, "keeping the result")
-    places = np.asarray(ordinals, dtype="<i8")
+    places = ordinals.astype("<i8")
     clusters = [
         ClusterRecord(
             ordinals=places[group.members].tobytes(),

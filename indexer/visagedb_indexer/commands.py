@@ -325,4 +325,5 @@ def _face_record(new: NewFace) -> FaceRecord:
 
 
 def _fingerprint(*parts: object) -> bytes:
-    return hashlib.sha256(msgspec.msgpack.encode(parts)).digest()
+    # Labels and metadata come in any order, also in the repeat of a request.
+    return hashlib.sha256(msgspec.msgpack.encode(parts, order="deterministic")).digest()

@@ -147,7 +147,9 @@ def _check(new: GalleryRecord) -> None:
 
 
 def _check_model(model: ModelIdentity) -> None:
-    if not model.name or len(model.name) > limits.ID_LENGTH_MAX:
+    for field in ("name", "version", "sha256", "precision"):
+        validation.check_text(getattr(model, field), f"model.{field}", limits.ID_LENGTH_MAX)
+    if not model.name:
         raise InvalidArgumentError("the gallery's model has no name", {"field": "model.name"})
     if not limits.VECTOR_DIMENSION_MIN <= model.dimension <= limits.VECTOR_DIMENSION_MAX:
         raise InvalidArgumentError(

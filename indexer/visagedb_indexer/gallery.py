@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from visagedb_indexer import commands, limits, validation
 from visagedb_indexer.commands import Command, Effects, Result
@@ -307,18 +308,21 @@ class Gallery:
         best = int(np.argmax(scores))
         return float(np.clip(scores[best], -1.0, 1.0)), faces[best]
 
-    def all_vectors(self, text: str = "") -> tuple[Sequence[int], Vector]:
-        """Ordinals and vectors of all faces whose identities pass a filter.
+    def ordinals(self, text: str = "") -> NDArray[np.int64]:
+        """Ordinals of all faces whose identities pass a filter, ascending.
 
         Raises:
             InvalidFilterError: The filter cannot be read.
         """
-        ordinals = self._engine.live_ordinals(self._labels.mask(parse_filter(text)))
+        return self._engine.live_ordinals(self._labels.mask(parse_filter(text)))
+
+    def vectors(self, ordinals: NDArray[np.int64]) -> tuple[NDArray[np.int64], Vector]:
+        """Those of the ordinals whose faces still exist, and their vectors."""
         with self._store.read() as view:
             vectors = view.vectors(ordinals)
         # A face deleted since has a zero vector.
         kept = np.any(vectors != 0, axis=1)
-        return ordinals[kept].tolist(), vectors[kept]
+        return ordinals[kept], vectors[kept]
 
     def locate(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, FaceRecord]]:
         """Ordinal, identity id and record of those faces that still exist."""

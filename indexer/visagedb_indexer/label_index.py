@@ -39,23 +39,19 @@ class LabelIndex:
     def add(self, record: IdentityRecord) -> None:
         """An identity was created."""
         with self._lock:
-            self._all.add(record.number)
-            for term in _terms(record):
-                if term in self._bitmaps:
-                    self._bitmaps[term].add(record.number)
+            self._add(record)
 
     def remove(self, record: IdentityRecord) -> None:
         """An identity was deleted."""
         with self._lock:
-            self._all.discard(record.number)
-            for term in _terms(record):
-                if term in self._bitmaps:
-                    self._bitmaps[term].discard(record.number)
+            self._remove(record)
 
     def replace(self, old: IdentityRecord, new: IdentityRecord) -> None:
         """An identity's labels were changed."""
-        self.remove(old)
-        self.add(new)
+        # In one step: a listing in between would miss the identity.
+        with self._lock:
+            self._remove(old)
+            self._add(new)
 
     def numbers(self, chosen: Filter | None, after: int = -1) -> Iterator[int]:
         """Numbers above `after` of the identities that pass, ascending."""
@@ -72,6 +68,18 @@ class LabelIndex:
         mask = np.zeros(int(passing[-1]) + 1 if len(passing) else 0, dtype=np.bool_)
         mask[passing] = True
         return mask
+
+    def _add(self, record: IdentityRecord) -> None:
+        self._all.add(record.number)
+        for term in _terms(record):
+            if term in self._bitmaps:
+                self._bitmaps[term].add(record.number)
+
+    def _remove(self, record: IdentityRecord) -> None:
+        self._all.discard(record.number)
+        for term in _terms(record):
+            if term in self._bitmaps:
+                self._bitmaps[term].discard(record.number)
 
     def _evaluate(self, chosen: Filter) -> BitMap:
         if isinstance(chosen, HasLabel):

@@ -85,6 +85,8 @@ SEGMENT_ROWS_MAX: Final = 1 << 20
 PROBES_PER_REQUEST_MAX: Final = 256
 PAGE_SIZE_MAX: Final = 1000
 PAGE_SIZE_DEFAULT: Final = 100
+PAGE_BYTES_MAX: Final = 3 * MIB
+"""A page is cut short here: by default gRPC clients take no message over 4 MiB."""
 
 # Clustering
 CLUSTER_FACES_MAX: Final = 10_000

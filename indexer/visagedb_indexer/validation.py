@@ -129,10 +129,11 @@ def unit_vector(values: ArrayLike, dimension: int) -> Vector:
     if not np.all(np.isfinite(vector)):
         raise InvalidVectorError("the vector holds NaN or infinity", {"field": "vector"})
     # In float64, so that neither tiny nor huge values lose the length.
-    norm = float(np.linalg.norm(vector.astype(np.float64)))
+    wide = vector.astype(np.float64)
+    norm = float(np.linalg.norm(wide))
     if norm < limits.VECTOR_NORM_MIN:
         raise InvalidVectorError("the vector is zero and has no direction", {"field": "vector"})
-    unit: Vector = (vector / norm).astype(np.float32)
+    unit: Vector = (wide / norm).astype(np.float32)
     return unit
 
 

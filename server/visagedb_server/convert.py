@@ -34,6 +34,9 @@ _STATES = {
     EngineState.COMPACT: galleries_pb2.SEARCH_STATE_COMPACT,
 }
 
+# What a Timestamp may hold, by its own definition.
+_SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799
+
 
 def timestamp(time_us: int) -> timestamp_pb2.Timestamp:
     """Microseconds since 1970 as a Timestamp."""
@@ -41,7 +44,16 @@ def timestamp(time_us: int) -> timestamp_pb2.Timestamp:
 
 
 def microseconds(time: timestamp_pb2.Timestamp) -> int:
-    """Inverse of `timestamp`."""
+    """Inverse of `timestamp`.
+
+    Raises:
+        InvalidArgumentError: It is not a time of the years 1 to 9999.
+    """
+    if not (_SECONDS_MIN <= time.seconds <= _SECONDS_MAX and 0 <= time.nanos < 1_000_000_000):
+        raise InvalidArgumentError(
+            "a time must be in the years 1 to 9999, with nanoseconds below a billion",
+            {"field": "expire_time"},
+        )
     return time.seconds * 1_000_000 + time.nanos // 1000
 
 

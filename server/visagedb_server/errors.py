@@ -9,6 +9,8 @@ from grpc_status import rpc_status
 from visagedb_indexer import errors
 
 DOMAIN: Final = "visagedb"
+_MESSAGE_BYTES_MAX: Final = 1000
+"""Errors travel in trailers, where gRPC allows 8 KiB; there the message is found three times."""
 
 CODES: Final[dict[type[errors.IndexerError], int]] = {
     errors.InvalidArgumentError: code_pb2.INVALID_ARGUMENT,
@@ -34,12 +36,15 @@ def code_of(error: errors.IndexerError) -> int:
 
 def status_of(error: errors.IndexerError) -> status_pb2.Status:
     """An error as google.rpc.Status with ErrorInfo and, for a field, BadRequest."""
-    status = status_pb2.Status(code=code_of(error), message=error.message)
+    message = error.message
+    if len(message.encode()) > _MESSAGE_BYTES_MAX:
+        message = message.encode()[:_MESSAGE_BYTES_MAX].decode(errors="ignore") + "..."
+    status = status_pb2.Status(code=code_of(error), message=message)
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
     status.details.append(_packed(info))
     if "field" in error.metadata:
         violation = error_details_pb2.BadRequest.FieldViolation(
-            field=error.metadata["field"], description=error.message
+            field=error.metadata["field"], description=message
         )
         status.details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
     return status

@@ -1,10 +1,12 @@
 """Long-running operations: started by a service, run in threads, kept in the catalogue."""
 
+import hashlib
 import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Protocol
 
 import structlog
 from google.longrunning import operations_pb2
@@ -13,6 +15,7 @@ from google.protobuf.message import Message
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.errors import CancelledError, IndexerError
 from visagedb_indexer.store import Catalogue, OperationRecord
+from visagedb_indexer.validation import check_request_id
 
 from visagedb_server import names
 from visagedb_server.errors import status_of
@@ -21,12 +24,26 @@ _LOG = structlog.get_logger("visagedb.operations")
 _THREADS = 2
 
 
+class Request(Protocol):
+    """A request that starts an operation, and that may be repeated."""
+
+    @property
+    def request_id(self) -> str:
+        """The same for a repeat; empty for none."""
+        ...
+
+    def SerializeToString(self, *, deterministic: bool = ...) -> bytes:  # noqa: N802
+        """The request as bytes."""
+        ...
+
+
 class Job:
     """What a running operation's work may do: say how far it is, and learn of a cancel."""
 
     def __init__(self) -> None:
         self.finished = threading.Event()
         self.cancelled = threading.Event()
+        self.forgotten = False
         self.metadata = any_pb2.Any()
 
     def report(self, metadata: Message) -> None:
@@ -64,20 +81,41 @@ class Operations:
                 self._finish(record, error=CancelledError("the server stopped; start it again"))
 
     def start(
-        self, kind: str, metadata: Message, work: Callable[[Job], Message]
+        self, kind: str, request: Request, metadata: Message, work: Callable[[Job], Message]
     ) -> operations_pb2.Operation:
-        """Starts an operation; `work` returns its response or raises an IndexerError."""
+        """Starts an operation; `work` returns its response or raises an IndexerError.
+
+        Raises:
+            RequestIdReusedError: The request id belonged to another request.
+            OperationNotFoundError: This request's operation has been deleted.
+        """
+        check_request_id(request.request_id)
+        content = request.SerializeToString(deterministic=True)
+        fingerprint = hashlib.sha256(kind.encode() + content).digest()
+        with self._lock:
+            known = self._catalogue.recall(request.request_id, fingerprint, str)
+            if known is None:
+                known = self._start(kind, request.request_id, fingerprint, metadata, work)
+        return self.get(known)
+
+    def _start(
+        self,
+        kind: str,
+        request_id: str,
+        fingerprint: bytes,
+        metadata: Message,
+        work: Callable[[Job], Message],
+    ) -> str:
         now = now_us()
         # The time in front keeps the catalogue in the order of creation.
         record = OperationRecord(f"{now:016x}-{uuid.uuid4().hex[:8]}", kind, now)
         job = Job()
         job.report(metadata)
         record = replace(record, metadata=job.metadata.SerializeToString())
-        self._catalogue.put_operation(record)
-        with self._lock:
-            self._running[record.id] = job
+        self._catalogue.put_operation(record, request_id=request_id, fingerprint=fingerprint)
+        self._running[record.id] = job
         self._threads.submit(self._run, record, job, work)
-        return self.get(record.id)
+        return record.id
 
     def _run(self, record: OperationRecord, job: Job, work: Callable[[Job], Message]) -> None:
         response, error = None, None
@@ -91,10 +129,11 @@ class Operations:
             error = IndexerError("an internal error; the server's log has the details")
         record = replace(record, metadata=job.metadata.SerializeToString())
         try:
-            self._finish(record, response, error)
-        finally:
             with self._lock:
-                self._running.pop(record.id, None)
+                del self._running[record.id]
+                if not job.forgotten:
+                    self._finish(record, response, error)
+        finally:
             job.finished.set()
 
     def _finish(
@@ -149,7 +188,11 @@ class Operations:
     def delete(self, operation_id: str) -> None:
         """Forgets an operation; one that runs is asked to stop."""
         self.cancel(operation_id)
-        self._catalogue.remove_operation(operation_id)
+        with self._lock:
+            job = self._running.get(operation_id)
+            if job is not None:
+                job.forgotten = True
+            self._catalogue.remove_operation(operation_id)
 
     def close(self) -> None:
         """Asks all operations to stop, and waits for them."""

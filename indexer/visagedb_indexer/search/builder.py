@@ -123,10 +123,10 @@ class IndexBuilder:
         return self.index is not None and len(self._deleted) > most
 
     def _wake(self) -> None:
-        self.settled.clear()
         with self._condition:
             if self._closed:
                 return
+            self.settled.clear()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
                 self._thread.start()

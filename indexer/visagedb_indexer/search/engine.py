@@ -86,8 +86,9 @@ class SearchEngine:
             DeadlineExceededError: The deadline passed before the answer was there.
         """
         check_deadline(request.deadline)
-        faces = self._table.view()
+        # The index first: then every ordinal below `indexed` is in the faces read after it.
         index = self._builder.index
+        faces = self._table.view()
         with self._source.read() as view:
             if request.exact or index is None:
                 return _search_exact(view, faces, request)

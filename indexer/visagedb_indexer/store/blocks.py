@@ -5,6 +5,7 @@ costs one lookup per block instead of one per row. A commit rewrites the last bl
 which is cheap beside the sync that the commit waits for.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -67,8 +68,8 @@ class ColumnReader:
         result = np.empty((len(ordinals), column.width), dtype=column.dtype)
         order = np.argsort(ordinals, kind="stable")
         blocks = ordinals[order] >> shift
-        starts = np.flatnonzero(np.diff(blocks, prepend=-1))
-        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+        edges = [*np.flatnonzero(np.diff(blocks, prepend=-1)), len(order)]
+        for start, end in itertools.pairwise(edges):
             data = self._txn.get(u32(int(blocks[start])), db=self._handle)
             if data is None:
                 raise StorageCorruptError(f"a block of {column.database.name.decode()} is missing")

@@ -42,10 +42,15 @@ class Catalogue:
         with self._environment.write() as txn:
             txn.delete(gallery_id.encode(), db=self._db(schema.GALLERIES))
 
-    def put_operation(self, record: OperationRecord) -> None:
-        """Adds or replaces an operation."""
+    def put_operation(
+        self, record: OperationRecord, *, request_id: str = "", fingerprint: bytes = b""
+    ) -> None:
+        """Adds or replaces an operation; the answer to the request is its id."""
         with self._environment.write() as txn:
             txn.put(record.id.encode(), encode(record), db=self._db(schema.OPERATIONS))
+            RequestWriter(self._environment, txn).keep(
+                request_id, fingerprint, record.id, record.create_time_us
+            )
 
     def operation(self, operation_id: str) -> OperationRecord:
         """An operation by id.

@@ -10,7 +10,11 @@ import os
 import shutil
 from pathlib import Path
 
-from visagedb_indexer.errors import DataDirectoryLockedError, UnavailableError
+from visagedb_indexer.errors import (
+    DataDirectoryLockedError,
+    StorageCorruptError,
+    UnavailableError,
+)
 
 
 class DataDirectory:
@@ -21,6 +25,7 @@ class DataDirectory:
 
     Raises:
         DataDirectoryLockedError: Another process owns it.
+        StorageCorruptError: There are galleries, but no catalogue of them.
         UnavailableError: It cannot be made or written.
     """
 
@@ -29,21 +34,34 @@ class DataDirectory:
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             (path / "galleries").mkdir(exist_ok=True, mode=0o700)
-            self._lock = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._lock = os.fdopen(os.open(path / "LOCK", flags, 0o600), "r+b", buffering=0)
         except OSError as error:
             raise UnavailableError(f"cannot use the data directory {path}: {error}") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            owner = os.pread(self._lock, 32, 0).decode(errors="replace").strip() or "unknown"
-            os.close(self._lock)
+            owner = self._lock.read(32).decode(errors="replace").strip() or "unknown"
+            self._lock.close()
             raise DataDirectoryLockedError(
                 f"the data directory {path} belongs to a running server (process {owner}); "
                 "stop it first, or give another directory",
                 {"path": str(path), "process": owner},
             ) from error
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        self._lock.truncate(0)
+        self._lock.write(f"{os.getpid()}\n".encode())
+        self._check_catalogue()
+
+    def _check_catalogue(self) -> None:
+        data = self.catalogue / "data.mdb"
+        if data.exists() and data.stat().st_size:
+            return
+        # To a new catalogue every gallery would be an orphan, to be removed.
+        if any((self.path / "galleries").iterdir()):
+            self.close()
+            raise StorageCorruptError(
+                f"{self.path} has galleries but no catalogue; restore {data} from a backup"
+            )
 
     @property
     def catalogue(self) -> Path:
@@ -57,7 +75,9 @@ class DataDirectory:
     def remove_orphans(self, known: set[str]) -> list[str]:
         """Removes the folders of galleries whose creation or deletion was cut short."""
         orphans = [
-            entry for entry in (self.path / "galleries").iterdir() if entry.name not in known
+            entry
+            for entry in (self.path / "galleries").iterdir()
+            if entry.is_dir() and entry.name not in known
         ]
         for entry in orphans:
             shutil.rmtree(entry)
@@ -69,4 +89,4 @@ class DataDirectory:
 
     def close(self) -> None:
         """Gives the directory up."""
-        os.close(self._lock)
+        self._lock.close()

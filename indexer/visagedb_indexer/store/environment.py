@@ -38,6 +38,14 @@ else:
     Handle = object
 
 
+_DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.VersionMismatchError,
+)
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turns what LMDB and the file system raise into our errors."""
@@ -47,7 +55,7 @@ def translated() -> Iterator[None]:
         raise
     except lmdb.MapFullError as error:
         raise StorageFullError("the database has used up its address range") from error
-    except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError) as error:
+    except _DAMAGE as error:
         raise StorageCorruptError(f"the database is damaged: {error}") from error
     except lmdb.ReadersFullError as error:
         raise UnavailableError("too many reads at once; try again") from error
@@ -138,12 +146,14 @@ class Environment:
 
     def used_bytes(self) -> int:
         """Bytes up to the last page ever used."""
-        info = self._env.info()
-        return int((info["last_pgno"] + 1) * self._env.stat()["psize"])
+        with self.read():
+            info = self._env.info()
+            return int((info["last_pgno"] + 1) * self._env.stat()["psize"])
 
     def file_bytes(self) -> int:
         """Size of the database file."""
-        return (self.path / "data.mdb").stat().st_size
+        with self.read():
+            return (self.path / "data.mdb").stat().st_size
 
     def close(self) -> None:
         """Closes the environment, once the reads in progress have ended.

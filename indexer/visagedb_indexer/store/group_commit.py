@@ -5,6 +5,7 @@ their writes to a queue and wait; the writer takes all that have gathered, runs 
 one transaction, commits, lets the in-memory structures follow, and only then answers.
 """
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -13,8 +14,15 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from visagedb_indexer import limits
-from visagedb_indexer.errors import GalleryClosedError, IndexerError
+from visagedb_indexer.errors import (
+    GalleryClosedError,
+    IndexerError,
+    StorageCorruptError,
+    UnavailableError,
+)
 from visagedb_indexer.store.gallery_store import GalleryStore, Transaction
+
+_LOG = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -49,6 +57,9 @@ class GroupCommit:
     A command raises an `IndexerError` only before it has changed anything, so that one
     refused command does not undo its neighbours. Should one fail in any other way, the
     whole transaction is undone and the commands run again one by one.
+
+    Should memory fail to follow a durable change, the writer stops: reopening the
+    gallery brings the two together again.
     """
 
     def __init__(self, store: GalleryStore, name: str) -> None:
@@ -75,24 +86,40 @@ class GroupCommit:
     def close(self) -> None:
         """Finishes what is queued, then stops."""
         with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            self._queue.put(None)
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            batch, last = [first], False
-            while len(batch) < limits.COMMIT_COMMANDS_MAX and not self._queue.empty():
-                submission = self._queue.get()
-                if submission is None:
-                    last = True
-                    break
-                batch.append(submission)
-            self._commit(batch)
-            if last:
-                return
+        batch: list[_Submission] = []
+        try:
+            while batch := self._gather():
+                self._commit(batch)
+        except Exception:  # noqa: BLE001
+            _LOG.exception("%s has stopped; restart the server", self._thread.name)
+            self._abandon(batch)
+
+    def _gather(self) -> list[_Submission]:
+        """All that is queued, waiting for the first; nothing once the writer is closed."""
+        batch: list[_Submission] = []
+        while not batch or (len(batch) < limits.COMMIT_COMMANDS_MAX and not self._queue.empty()):
+            submission = self._queue.get()
+            if submission is None:
+                self._queue.put(None)
+                break
+            batch.append(submission)
+        return batch
+
+    def _abandon(self, batch: list[_Submission]) -> None:
+        with self._lock:
+            self._closed = True
+            self._queue.put(None)
+        while left := [one for one in batch if not one.future.done()] or self._gather():
+            for submission in left:
+                submission.future.set_exception(
+                    UnavailableError("the gallery's writer has stopped; restart the server")
+                )
 
     def _commit(self, batch: list[_Submission]) -> None:
         try:
@@ -115,6 +142,9 @@ class GroupCommit:
             for submission in batch:
                 try:
                     done.append((submission, submission.command(txn)))
+                except StorageCorruptError:
+                    # Found on the way, so that half of the command may be done.
+                    raise
                 except IndexerError as error:
                     refused.append((submission, error))
         for submission, refusal in refused:

@@ -1,6 +1,6 @@
 """Answers to writes that carried a request id, kept for a day."""
 
-from visagedb_indexer import limits
+from visagedb_indexer import clock, limits
 from visagedb_indexer.errors import RequestIdReusedError
 from visagedb_indexer.store import schema
 from visagedb_indexer.store.environment import Environment, LmdbTransaction
@@ -15,22 +15,25 @@ class RequestReader:
         self._db = environment.handle
 
     def recall(self, request_id: str, fingerprint: bytes, kind: type[Record]) -> Record | None:
-        """The answer given to this request before, or None.
+        """The answer given to this request within the last day, or None.
 
         Raises:
             RequestIdReusedError: The id belonged to a different request.
         """
         if not request_id:
             return None
-        data = self._txn.get(request_id.encode(), db=self._db(schema.REQUESTS))
-        if data is None:
+        record = self._find(request_id.encode())
+        if record is None or record.time_us < _oldest_us(clock.now_us()):
             return None
-        record = decode(data, RequestRecord)
         if record.fingerprint != fingerprint:
             raise RequestIdReusedError(
                 "this request id was used for a different request", {"request_id": request_id}
             )
         return decode(record.answer, kind)
+
+    def _find(self, key: bytes) -> RequestRecord | None:
+        data = self._txn.get(key, db=self._db(schema.REQUESTS))
+        return None if data is None else decode(data, RequestRecord)
 
 
 class RequestWriter(RequestReader):
@@ -43,7 +46,7 @@ class RequestWriter(RequestReader):
         """
         if not request_id:
             return
-        self._forget_before(now_us - int(limits.REQUEST_ID_SECONDS_KEPT * 1e6), most=4)
+        self._forget_before(_oldest_us(now_us), most=4)
         record = RequestRecord(now_us, fingerprint, encode(answer))
         self._txn.put(request_id.encode(), encode(record), db=self._db(schema.REQUESTS))
         key = schema.request_time_key(now_us, request_id)
@@ -55,7 +58,15 @@ class RequestWriter(RequestReader):
                 if not cursor.first():
                     return
                 key = bytes(cursor.key())
-                if schema.read_u64(key[:8]) >= time_us:
+                kept_us, request_id = schema.read_u64(key[:8]), key[8:]
+                if kept_us >= time_us:
                     return
                 cursor.delete()
-                self._txn.delete(key[8:], db=self._db(schema.REQUESTS))
+                # The id may have been used again since.
+                record = self._find(request_id)
+                if record is not None and record.time_us == kept_us:
+                    self._txn.delete(request_id, db=self._db(schema.REQUESTS))
+
+
+def _oldest_us(now_us: int) -> int:
+    return now_us - int(limits.REQUEST_ID_SECONDS_KEPT * 1e6)

@@ -9,6 +9,8 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from visagedb_indexer.errors import StorageCorruptError
+
 FORMAT_VERSION: Final = 1
 
 
@@ -66,12 +68,12 @@ def u64(value: int) -> bytes:
 
 def read_u32(data: bytes) -> int:
     """Inverse of `u32`."""
-    return int(_U32.unpack(data)[0])
+    return _unpacked(_U32, data)[0]
 
 
 def read_u64(data: bytes) -> int:
     """Inverse of `u64`."""
-    return int(_U64.unpack(data)[0])
+    return _unpacked(_U64, data)[0]
 
 
 def face_key(number: int, ordinal: int) -> bytes:
@@ -81,8 +83,15 @@ def face_key(number: int, ordinal: int) -> bytes:
 
 def read_face_key(key: bytes) -> tuple[int, int]:
     """Inverse of `face_key`."""
-    number, ordinal = _U32_U64.unpack(key)
-    return int(number), int(ordinal)
+    number, ordinal = _unpacked(_U32_U64, key)
+    return number, ordinal
+
+
+def _unpacked(form: struct.Struct, data: bytes) -> tuple[int, ...]:
+    try:
+        return form.unpack(data)
+    except struct.error as error:
+        raise StorageCorruptError(f"a stored number cannot be read: {error}") from error
 
 
 def label_key(key: str, value: str, number: int) -> bytes:

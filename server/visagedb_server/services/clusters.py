@@ -8,10 +8,11 @@ from visagedb.v1 import clusters_pb2, clusters_pb2_grpc
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.cluster_run import cluster_gallery
 from visagedb_indexer.database import Database
-from visagedb_indexer.errors import ClusteringNotFoundError, InvalidArgumentError
+from visagedb_indexer.errors import InvalidArgumentError
 from visagedb_indexer.filters import parse_filter
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.store import ClusterRecord
+from visagedb_indexer.validation import check_cosine
 
 from visagedb_server import convert, names, paging
 from visagedb_server.calls import not_supported
@@ -54,11 +55,12 @@ class ClusterService(clusters_pb2_grpc.ClusterServiceServicer):
             job.report(metadata)
             return convert.clustering(gallery.record.id, record)
 
-        operation = self._operations.start("cluster", metadata, work)
+        operation = self._operations.start("cluster", request, metadata, work)
         return clusters_pb2.ClusterResponse(operation=operation)
 
     def _threshold(self, request: clusters_pb2.ClusterRequest, gallery: Gallery) -> float:
         if request.HasField("threshold"):
+            check_cosine(request.threshold, "threshold")
             return request.threshold
         default = self._extractor.threshold(gallery.model, "verify")
         if default is None:
@@ -83,7 +85,7 @@ class ClusterService(clusters_pb2_grpc.ClusterServiceServicer):
         gallery = self._database.gallery(gallery_id)
         clustering = gallery.clustering(clustering_id)
         size = paging.page_size(request.page_size)
-        start = paging.read_token(request.page_token, request.parent) + 1
+        start = paging.read_number(request.page_token, request.parent) + 1
         total = clustering.cluster_count + clustering.single_count
         response = clusters_pb2.ListClustersResponse()
         for rank in range(start, total):
@@ -110,10 +112,8 @@ class ClusterService(clusters_pb2_grpc.ClusterServiceServicer):
         gallery = self._database.gallery(gallery_id)
         cluster = gallery.cluster(clustering_id, rank)
         size = paging.page_size(request.page_size)
-        start = paging.read_token(request.page_token, request.parent) + 1
+        start = paging.read_number(request.page_token, request.parent) + 1
         members = _ordinals(cluster)
-        if start > len(members):
-            raise ClusteringNotFoundError("the page lies past the end of the cluster")
         centralities = dict(
             zip(members, np.frombuffer(cluster.centralities, "<f4").tolist(), strict=True)
         )

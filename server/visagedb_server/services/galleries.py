@@ -62,11 +62,14 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
     ) -> galleries_pb2.ListGalleriesResponse:
         """All galleries by id."""
         size = paging.page_size(request.page_size)
-        start = paging.read_token(request.page_token, "galleries") + 1
-        page, more = paging.cut_page(self._database.galleries()[start : start + size + 1], size)
+        after = paging.read_token(request.page_token, "galleries")
+        rest = [one for one in self._database.galleries() if one.record.id > after]
+        page, more = paging.cut_page([convert.gallery(one) for one in rest[: size + 1]], size)
         return galleries_pb2.ListGalleriesResponse(
-            galleries=[convert.gallery(gallery) for gallery in page],
-            next_page_token=paging.token_after(start + size - 1, "galleries") if more else "",
+            galleries=page,
+            next_page_token=(
+                paging.token_after(rest[len(page) - 1].record.id, "galleries") if more else ""
+            ),
         )
 
     def UpdateGallery(  # noqa: N802

@@ -66,11 +66,16 @@ class IdentityService(identities_pb2_grpc.IdentityServiceServicer):
         gallery = self._database.gallery(names.parse_gallery(request.parent))
         listing = f"{gallery.record.uid} identities {request.filter}"
         size = paging.page_size(request.page_size)
-        after = paging.read_token(request.page_token, listing)
-        page, more = paging.cut_page(gallery.identities(request.filter, after, size + 1), size)
+        after = paging.read_number(request.page_token, listing)
+        found = gallery.identities(request.filter, after, size + 1)
+        page, more = paging.cut_page(
+            [convert.identity(gallery.record.id, record) for record in found], size
+        )
         return identities_pb2.ListIdentitiesResponse(
-            identities=[convert.identity(gallery.record.id, record) for record in page],
-            next_page_token=paging.token_after(page[-1].number, listing) if more else "",
+            identities=page,
+            next_page_token=paging.token_after(found[len(page) - 1].number, listing)
+            if more
+            else "",
         )
 
     def UpdateIdentity(  # noqa: N802
@@ -179,12 +184,16 @@ class IdentityService(identities_pb2_grpc.IdentityServiceServicer):
         gallery, identity_id = self._find(request.parent)
         listing = f"{gallery.record.uid} faces {identity_id}"
         size = paging.page_size(request.page_size)
-        after = paging.read_token(request.page_token, listing)
+        after = paging.read_number(request.page_token, listing)
         found = gallery.faces(identity_id, after, size + 1, with_vectors=request.include_template)
-        page, more = paging.cut_page(found, size)
+        page, more = paging.cut_page(
+            [_face(gallery, identity_id, record, vector) for record, vector in found], size
+        )
         return identities_pb2.ListFacesResponse(
-            faces=[_face(gallery, identity_id, record, vector) for record, vector in page],
-            next_page_token=paging.token_after(page[-1][0].ordinal, listing) if more else "",
+            faces=page,
+            next_page_token=paging.token_after(found[len(page) - 1][0].ordinal, listing)
+            if more
+            else "",
         )
 
     def DeleteFace(  # noqa: N802

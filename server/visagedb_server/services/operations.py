@@ -23,11 +23,16 @@ class OperationsService(operations_pb2_grpc.OperationsServicer):  # type: ignore
     ) -> operations_pb2.ListOperationsResponse:
         """All operations, oldest first."""
         size = paging.page_size(request.page_size)
-        start = paging.read_token(request.page_token, "operations") + 1
-        page, more = paging.cut_page(self._operations.list()[start : start + size + 1], size)
+        after = names.operation_name(paging.read_token(request.page_token, "operations"))
+        rest = [one for one in self._operations.list() if one.name > after]
+        page, more = paging.cut_page(rest, size)
         return operations_pb2.ListOperationsResponse(
             operations=page,
-            next_page_token=paging.token_after(start + size - 1, "operations") if more else "",
+            next_page_token=(
+                paging.token_after(names.parse_operation(page[-1].name), "operations")
+                if more
+                else ""
+            ),
         )
 
     def GetOperation(  # noqa: N802
@@ -42,7 +47,7 @@ class OperationsService(operations_pb2_grpc.OperationsServicer):  # type: ignore
         """One operation once it is done, or after the timeout, at most a minute."""
         timeout = _WAIT_SECONDS_MAX
         if request.HasField("timeout"):
-            timeout = min(timeout, request.timeout.ToTimedelta().total_seconds())
+            timeout = min(timeout, request.timeout.seconds + request.timeout.nanos / 1e9)
         remaining = context.time_remaining()
         if remaining is not None:
             timeout = min(timeout, remaining)

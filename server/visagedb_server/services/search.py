@@ -7,11 +7,11 @@ import grpc
 from visagedb.v1 import search_pb2, search_pb2_grpc, types_pb2
 from visagedb_indexer import limits, validation
 from visagedb_indexer.database import Database
-from visagedb_indexer.errors import InvalidArgumentError
+from visagedb_indexer.errors import InvalidArgumentError, ModelMismatchError
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.gallery_values import SearchAnswer, SearchOptions
 from visagedb_indexer.store import GalleryRecord
-from visagedb_indexer.values import ExtractedFace, Extraction, Vector
+from visagedb_indexer.values import ExtractedFace, Extraction, ModelIdentity, Vector
 
 from visagedb_server import convert, names
 from visagedb_server.calls import deadline_of, not_supported
@@ -171,18 +171,20 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
                 vector = convert.vector(probe.template, model)
                 return _ProbeFace(validation.unit_vector(vector, model.dimension))
             case "face":
-                return self._stored_face(probe.face, gallery)
+                return self._stored_face(probe.face, model)
             case _:
                 raise InvalidArgumentError(
                     "the probe is empty: give an image, a template or a face", {"field": "probe"}
                 )
 
-    def _stored_face(self, name: str, gallery: Gallery | None) -> _ProbeFace:
+    def _stored_face(self, name: str, wanted: ModelIdentity) -> _ProbeFace:
         gallery_id, identity_id, face_id = names.parse_face(name)
         source = self._database.gallery(gallery_id)
-        if gallery is not None:
-            validation.check_same_model(
-                f"{source.model.name}@{source.model.version}", gallery.model
+        if source.model != wanted:
+            raise ModelMismatchError(
+                f"the face was made by {source.model.name}@{source.model.version}, and is to be "
+                f"compared with {wanted.name}@{wanted.version}; they or their settings differ",
+                {"gallery_model": wanted.name, "vector_model": source.model.name},
             )
         _, vector = source.face(identity_id, face_id, with_vector=True)
         assert vector is not None
