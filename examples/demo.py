@@ -3,9 +3,8 @@
     python examples/demo.py                  photographs of public figures, fetched once
     PHOTOS=folder python examples/demo.py    your own: a sub-folder of images per person
 
-Starts a server of its own on a free port, with its data in demo-output/data. One photograph
-of everybody who has two or more is held out and must be recognised. Ends with 1 if an answer
-is wrong.
+Starts a server of its own on a free port, with its data in demo-output/data. Photographs that
+are not enrolled must be recognised, and strangers must not. Ends with 1 if an answer is wrong.
 """
 
 import os
@@ -14,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,34 +22,42 @@ import visagedb
 from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
-from visagedb._cli._drawing import annotate
+from sample_photos import sample_photos
+from visagedb.drawing import annotate
 
-GALLERY = "demo"
+GALLERY, PILE = "demo", "unsorted"
 OUTPUT = Path("demo-output")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 STOP_SECONDS = 60
-TILE_PIXELS = 360
-TILES_PER_ROW = 4
-TILES_MAX = 12
+PILE_PHOTOS_MAX = 200
+TILES_MAX, TILES_PER_ROW, TILE_PIXELS = 9, 3, 420
 GREEN, ORANGE = (46, 204, 113), (243, 156, 18)
 
 console = Console(highlight=False)
 
 
-@dataclass
-class Album:
-    """Photographs by person: some to enrol, one of most people held out."""
+@dataclass(frozen=True)
+class Probe:
+    """A photograph that is not enrolled, and who is in it: an id, or None for a stranger."""
 
-    enrolled: dict[str, list[Path]]
-    held_out: dict[str, Path]
+    photo: Path
+    person: str | None
+
+
+@dataclass(frozen=True)
+class Album:
+    """Photographs to enrol, by person, and photographs to recognise."""
+
+    people: dict[str, list[Path]]
+    probes: list[Probe]
 
 
 @dataclass
 class Report:
     """Counts answers, and remembers the wrong ones."""
 
-    wrong: list[str] = field(default_factory=list)
     right: int = 0
+    wrong: list[str] = field(default_factory=list)
 
     def check(self, good: bool, what: str) -> str:
         if good:
@@ -60,30 +67,28 @@ class Report:
         return "[bold red]WRONG[/]"
 
 
-def find_photos() -> dict[str, list[Path]]:
-    """Photographs by person, from PHOTOS or from the samples."""
-    if "PHOTOS" not in os.environ:
-        import sample_photos
-
-        return sample_photos.people()
-    root = Path(os.environ["PHOTOS"])
-    folders = sorted(path for path in root.iterdir() if path.is_dir())
-    people = {
-        folder.name: sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-        for folder in folders
-    }
-    return {name: photos for name, photos in people.items() if photos}
+def sample_album() -> Album:
+    """Photographs of public figures."""
+    samples = sample_photos()
+    probes = [Probe(photo, person) for photo, person in samples.probes]
+    probes += [Probe(samples.stranger, None), Probe(samples.group, None)]
+    return Album({name: list(photos) for name, photos in samples.people.items()}, probes)
 
 
-def hold_out(people: dict[str, list[Path]]) -> Album:
-    """The last photograph of everybody who has two or more stays out of the gallery."""
-    held_out = {name: photos[-1] for name, photos in people.items() if len(photos) > 1}
-    enrolled = {
-        name: photos[:-1] if name in held_out else photos for name, photos in people.items()
-    }
-    if not held_out:
-        sys.exit("nobody has two photographs, so there is nobody to recognise")
-    return Album(enrolled, held_out)
+def own_album(root: Path) -> Album:
+    """Photographs of a folder; the last one of everybody who has two or more is a probe."""
+    people: dict[str, list[Path]] = {}
+    probes = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        photos = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+        name = slug(folder.name)
+        if len(photos) > 1:
+            probes.append(Probe(photos.pop(), name))
+        if photos:
+            people[name] = photos
+    if not probes:
+        sys.exit(f"nobody in {root} has two photographs, so there is nobody to recognise")
+    return Album(people, probes)
 
 
 @contextmanager
@@ -91,107 +96,124 @@ def server(data: Path) -> Iterator[str]:
     """A real server for the time of the block; gives its address."""
     command = [sys.executable, "-m", "visagedb", "serve"]
     command += ["--data", str(data), "--port", "0", "--log-level", "warning"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
         line = process.stdout.readline()
         if not line.startswith("listening on "):
             sys.exit("the server did not start")
-        yield line.removeprefix("listening on ").strip()
-    finally:
-        process.send_signal(signal.SIGTERM)
         try:
-            code = process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-        console.print(f"server stopped with exit code {code}")
+            yield line.removeprefix("listening on ").strip()
+        finally:
+            process.send_signal(signal.SIGTERM)
+            console.print(f"server stopped with exit code {process.wait(STOP_SECONDS)}")
 
 
 def enroll(client: visagedb.Client, album: Album, report: Report) -> None:
     client.create_gallery(GALLERY, display_name="Demonstration")
     items = [
-        visagedb.EnrollItem(slug(name), image=photo, display_name=name, source=photo.name)
-        for name, photos in album.enrolled.items()
+        visagedb.EnrollItem(name, image=photo, display_name=readable(name), source=photo.name)
+        for name, photos in album.people.items()
         for photo in photos
     ]
     start = time.perf_counter()
     outcomes = list(client.enroll_many(GALLERY, items, face_selection="largest"))
     seconds = time.perf_counter() - start
-    table = Table("person", "photograph", "outcome", "quality", title="Enrolment")
-    for outcome in sorted(outcomes, key=lambda outcome: outcome.item.identity):
-        result = report.check(outcome.ok, f"enrol {outcome.item.source}: {outcome.error}")
-        detection = outcome.enrollment.face.detection if outcome.enrollment else None
-        quality = f"{detection.quality.score:.2f}" if detection and detection.quality else ""
-        name = outcome.item.display_name
-        table.add_row(name, outcome.item.source, f"{outcome.outcome} {result}", quality)
+    table = Table("person", "photographs", "quality", "", title="Enrolment")
+    for name in album.people:
+        own = [outcome for outcome in outcomes if outcome.item.identity == name]
+        failed = [f"{outcome.item.source}: {outcome.error}" for outcome in own if not outcome.ok]
+        good = report.check(not failed, f"enrol {name}: {'; '.join(failed)}")
+        table.add_row(readable(name), str(len(own)), " ".join(map(quality, own)), good)
     rate = len(items) / seconds
     table.caption = f"{len(items)} photographs in {seconds:.1f} s, {rate:.1f} per second"
     console.print(table)
 
 
+def quality(outcome: visagedb.EnrollResult) -> str:
+    detection = outcome.enrollment.face.detection if outcome.enrollment else None
+    return f"{detection.quality.score:.2f}" if detection and detection.quality else "-"
+
+
 def identify(client: visagedb.Client, album: Album, report: Report) -> None:
-    table = Table("held out", "is", "found", "score", "next best", "", title="Identification")
-    for name, photo in album.held_out.items():
-        result = client.identify(GALLERY, image=photo, face_selection="largest", top_k=2)
-        candidates = result.identifications[0].candidates
-        found = result.match.id if result.match else "nobody"
-        good = report.check(found == slug(name), f"identify {photo.name}: {found}, not {name}")
-        scores = [f"{candidate.score:.3f}" for candidate in candidates] + ["", ""]
-        table.add_row(photo.name, name, found, scores[0], scores[1], good)
-    threshold = result.identifications[0].basis.threshold
-    table.caption = f"threshold {threshold:.3f}, cosine"
+    table = Table("photograph", "face", "best candidate", "score", "found", "")
+    table.title = "Identification of photographs that are not enrolled"
+    for probe in album.probes:
+        # Of a known person the largest face counts; among strangers every face does.
+        selection = "largest" if probe.person else "all"
+        result = client.identify(GALLERY, image=probe.photo, face_selection=selection, top_k=1)
+        if not result.identifications:
+            report.check(False, f"identify {probe.photo.name}: no face was found")
+        for number, answer in enumerate(result, start=1):
+            found = answer.match.id if answer.match else None
+            good = report.check(
+                found == probe.person, f"identify {probe.photo.name}: {found}, not {probe.person}"
+            )
+            best = answer.best
+            candidate, score = (readable(best.id), f"{best.score:.3f}") if best else ("", "")
+            name = readable(found) if found else "nobody"
+            table.add_row(probe.photo.name, str(number), candidate, score, name, good)
+            basis = answer.basis
+            table.caption = f"threshold: cosine {basis.threshold:.3f} ({basis.source})"
     console.print(table)
 
 
 def verify(client: visagedb.Client, album: Album, report: Report) -> None:
-    names = list(album.held_out)
-    person, probe = names[0], album.held_out[names[0]]
-    pairs = [(person, album.enrolled[person][0], True)]
-    others = [name for name in album.enrolled if name != person]
-    pairs += [(other, album.enrolled[other][0], False) for other in others[:1]]
+    probe = next(probe for probe in album.probes if probe.person)
     table = Table("first", "second", "decision", "score", "", title="Verification")
-    for name, photo, same in pairs:
-        answer = client.verify(probe, photo, gallery=GALLERY, face_selection="largest")
-        good = report.check(answer.is_match is same, f"verify {probe.name} with {photo.name}")
-        table.add_row(
-            f"{person}, {probe.name}",
-            f"{name}, {photo.name}",
-            str(answer.decision),
-            f"{answer.score:.3f}",
-            good,
-        )
+    genuine = album.people[str(probe.person)][0]
+    impostor = next(photos[0] for name, photos in album.people.items() if name != probe.person)
+    for photo, same in ((genuine, True), (impostor, False)):
+        answer = client.verify(probe.photo, photo, gallery=GALLERY, face_selection="largest")
+        good = report.check(answer.is_match is same, f"verify {probe.photo.name}, {photo.name}")
+        decision = answer.decision.replace("_", " ")
+        table.add_row(probe.photo.name, photo.name, decision, f"{answer.score:.3f}", good)
     console.print(table)
 
 
-def cluster(client: visagedb.Client, report: Report) -> None:
-    clustering = client.cluster(GALLERY).result(timeout=120)
-    table = Table("cluster", "faces", "people", "cohesion", "", title="Clusters")
-    for group in client.clusters(clustering, min_size=2):
-        people = sorted({member.identity for member in client.cluster_members(group)})
+def cluster(client: visagedb.Client, album: Album, report: Report) -> None:
+    """Every face of every photograph, under a number instead of a name, sorted by person."""
+    photos = [(photo, name) for name, own in album.people.items() for photo in own]
+    photos += [(probe.photo, probe.person or "") for probe in album.probes]
+    client.create_gallery(PILE)
+    truth: dict[str, str] = {}
+    for photo, person in photos[:PILE_PHOTOS_MAX]:
+        for number, face in enumerate(client.embed(photo, PILE)):
+            identity = f"face-{len(truth)}"
+            # Only of the largest face do we know who it is.
+            truth[identity] = person if person and number == 0 else f"stranger {len(truth)}"
+            client.enroll(PILE, identity, vector=face.template, source=photo.name)
+    clustering = client.cluster(PILE).result(timeout=300)
+    table = Table("who", "faces", "photographs", "cohesion", "", title="Clusters")
+    groups = list(client.clusters(clustering, min_size=2))
+    for group in groups:
+        members = list(client.cluster_members(group))
+        people = sorted({truth[member.identity] for member in members})
         good = report.check(len(people) == 1, f"cluster {group.id} mixes {', '.join(people)}")
-        table.add_row(group.id, str(group.size), ", ".join(people), f"{group.cohesion:.3f}", good)
-    table.caption = f"{clustering.single_count} faces on their own"
+        sources = sorted(member.source for member in members)
+        shown = " ".join(sources[:3]) + (f" and {len(sources) - 3} more" if sources[3:] else "")
+        names = ", ".join(map(readable, people))
+        table.add_row(names, str(group.size), shown, f"{group.cohesion:.3f}", good)
+    report.check(bool(groups), "no two faces were found to be the same person")
+    table.caption = f"{clustering.single_count} of {clustering.face_count} faces on their own"
     console.print(table)
 
 
-def draw(client: visagedb.Client, photos: Sequence[Path], output: Path) -> None:
-    """All held-out photographs in one picture, searched at once, with names on the boxes."""
-    picture = output.with_name("held-out.png")
-    mosaic(photos[:TILES_MAX]).save(picture)
-    result = client.identify(GALLERY, image=picture, top_k=1)
+def draw(client: visagedb.Client, album: Album, output: Path) -> None:
+    """The probes in one picture, searched all at once, with names on the boxes."""
+    picture = output.with_name("probes.png")
+    mosaic([probe.photo for probe in album.probes[:TILES_MAX]]).save(picture)
     captions, colours = [], []
-    for answer in result:
+    for answer in client.identify(GALLERY, image=picture, top_k=1):
         match = answer.match
-        colours.append(GREEN if match else ORANGE)
-        label = f"{match.display_name or match.id} {match.score:.2f}" if match else "unknown"
+        label = f"{match.display_name} {match.score:.2f}" if match else "unknown"
         if answer.face is not None:
             captions.append((answer.face, label))
+            colours.append(GREEN if match else ORANGE)
     annotate(picture, captions, output, colours)
-    console.print(f"{len(captions)} faces with names in {output}")
+    console.print(f"{len(captions)} faces with their names: {output}")
 
 
-def mosaic(photos: Sequence[Path]) -> Image.Image:
+def mosaic(photos: list[Path]) -> Image.Image:
     """Photographs side by side, each fitted into a square."""
     columns = min(TILES_PER_ROW, len(photos))
     rows = -(-len(photos) // columns)
@@ -209,19 +231,24 @@ def slug(name: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
 
 
+def readable(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def main() -> None:
-    album = hold_out(find_photos())
-    OUTPUT.mkdir(exist_ok=True)
+    own = os.environ.get("PHOTOS")
+    album = own_album(Path(own)) if own else sample_album()
     data = OUTPUT / "data"
     shutil.rmtree(data, ignore_errors=True)
+    OUTPUT.mkdir(exist_ok=True)
     report = Report()
     with server(data) as address, visagedb.Client(address) as client:
         console.print(f"a server with its data in {data} is listening on {address}")
         enroll(client, album, report)
         identify(client, album, report)
         verify(client, album, report)
-        cluster(client, report)
-        draw(client, list(album.held_out.values()), OUTPUT / "annotated.png")
+        cluster(client, album, report)
+        draw(client, album, OUTPUT / "annotated.png")
     console.print(f"{report.right} answers right, {len(report.wrong)} wrong")
     for wrong in report.wrong:
         console.print(f"  [red]{wrong}[/]")

@@ -12,7 +12,7 @@ import visagedb
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from visagedb._translate import DETAILS_KEY
-from visagedb.v1 import galleries_pb2, galleries_pb2_grpc, identities_pb2, identities_pb2_grpc
+from visagedb.v1 import galleries_pb2, identities_pb2
 
 
 def overloaded() -> tuple[tuple[str, bytes], ...]:
@@ -24,48 +24,61 @@ def overloaded() -> tuple[tuple[str, bytes], ...]:
     return ((DETAILS_KEY, status.SerializeToString()),)
 
 
-class Failing(
-    galleries_pb2_grpc.GalleryServiceServicer, identities_pb2_grpc.IdentityServiceServicer
-):
-    """Fails the first calls of each method, then answers."""
+class Failing:
+    """Fails the first calls, then answers."""
 
-    def __init__(self, failures: int, code: grpc.StatusCode) -> None:
+    def __init__(self, failures: int, code: grpc.StatusCode, delay_seconds: float = 0.0) -> None:
         self.failures = failures
         self.code = code
+        self.delay_seconds = delay_seconds
         self.calls = 0
         self.request_ids: list[str] = []
 
-    def _fail(self, context: Any) -> None:
+    def fail(self, context: Any) -> None:
         self.calls += 1
+        time.sleep(self.delay_seconds)
         if self.calls <= self.failures:
             if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
                 context.set_trailing_metadata(overloaded())
             context.abort(self.code, "not yet")
 
-    def GetGallery(self, request: Any, context: Any) -> galleries_pb2.GetGalleryResponse:  # noqa: N802
-        self._fail(context)
+    def get_gallery(self, request: Any, context: Any) -> galleries_pb2.GetGalleryResponse:
+        self.fail(context)
         return galleries_pb2.GetGalleryResponse(gallery=galleries_pb2.Gallery(name=request.name))
 
-    def DeleteGallery(  # noqa: N802
-        self, request: Any, context: Any
-    ) -> galleries_pb2.DeleteGalleryResponse:
-        self._fail(context)
+    def delete_gallery(self, request: Any, context: Any) -> galleries_pb2.DeleteGalleryResponse:
+        self.fail(context)
         return galleries_pb2.DeleteGalleryResponse()
 
-    def EnrollFace(self, request: Any, context: Any) -> identities_pb2.EnrollFaceResponse:  # noqa: N802
+    def enroll_face(self, request: Any, context: Any) -> identities_pb2.EnrollFaceResponse:
         self.request_ids.append(request.request_id)
-        self._fail(context)
+        self.fail(context)
         name = f"{request.identity}/faces/1"
         return identities_pb2.EnrollFaceResponse(
             face=identities_pb2.Face(name=name), outcome=identities_pb2.ENROLL_OUTCOME_ENROLLED
         )
 
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        def handler(answer: Any, request_type: Any) -> Any:
+            return grpc.unary_unary_rpc_method_handler(
+                answer, request_type.FromString, lambda message: message.SerializeToString()
+            )
+
+        galleries = {
+            "GetGallery": handler(self.get_gallery, galleries_pb2.GetGalleryRequest),
+            "DeleteGallery": handler(self.delete_gallery, galleries_pb2.DeleteGalleryRequest),
+        }
+        identities = {"EnrollFace": handler(self.enroll_face, identities_pb2.EnrollFaceRequest)}
+        return [
+            grpc.method_handlers_generic_handler("visagedb.v1.GalleryService", galleries),
+            grpc.method_handlers_generic_handler("visagedb.v1.IdentityService", identities),
+        ]
+
 
 @contextmanager
 def serving(servicer: Failing) -> Iterator[str]:
     server = grpc.server(futures.ThreadPoolExecutor(4))
-    galleries_pb2_grpc.add_GalleryServiceServicer_to_server(servicer, server)
-    identities_pb2_grpc.add_IdentityServiceServicer_to_server(servicer, server)
+    server.add_generic_rpc_handlers(servicer.handlers())
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
@@ -121,13 +134,8 @@ def test_nobody_at_the_address_says_how_to_start_a_server() -> None:
 
 
 def test_deadline_of_one_call() -> None:
-    class Slow(Failing):
-        def GetGallery(self, request: Any, context: Any) -> galleries_pb2.GetGalleryResponse:  # noqa: N802
-            time.sleep(0.5)
-            return galleries_pb2.GetGalleryResponse()
-
     with (
-        serving(Slow(0, grpc.StatusCode.OK)) as address,
+        serving(Failing(0, grpc.StatusCode.OK, delay_seconds=0.5)) as address,
         visagedb.Client(address) as client,
         pytest.raises(TimeoutError),
     ):

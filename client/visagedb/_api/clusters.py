@@ -7,7 +7,7 @@ from visagedb import _convert as convert
 from visagedb._answers import Cluster, Clustering, ClusterMember, OperationStatus
 from visagedb._call import Call, Page, Pages, Started, call
 from visagedb._inputs import new_request_id, resource
-from visagedb._names import gallery_name
+from visagedb._names import check_id, gallery_name
 from visagedb.v1 import clusters_pb2 as pb
 
 _OPERATIONS = "/google.longrunning.Operations"
@@ -137,7 +137,7 @@ def get_operation(
     """
     return call(
         f"{_OPERATIONS}/GetOperation",
-        operations_pb2.GetOperationRequest(name=resource(operation, [OperationStatus])),
+        operations_pb2.GetOperationRequest(name=_operation_name(operation)),
         operations_pb2.Operation,
         convert.operation_status,
         timeout,
@@ -174,8 +174,14 @@ def cancel_operation(
     """
     return call(
         f"{_OPERATIONS}/CancelOperation",
-        operations_pb2.CancelOperationRequest(name=resource(operation, [OperationStatus])),
+        operations_pb2.CancelOperationRequest(name=_operation_name(operation)),
         empty_pb2.Empty,
         lambda _: None,
         timeout,
     )
+
+
+def _operation_name(operation: OperationStatus | str) -> str:
+    """The resource name of an operation, given as a status, a name, or a plain id."""
+    name = resource(operation, [OperationStatus])
+    return name if "/" in name else f"operations/{check_id(name, 'operation')}"

@@ -10,6 +10,7 @@ from rich.table import Table
 from visagedb._answers import Cluster, Clustering, ClusterMember, OperationStatus
 from visagedb._cli._options import FilterOption, GalleryArgument
 from visagedb._cli._session import Session, command
+from visagedb._cli._tables import listing
 from visagedb._operation import Operation
 
 MEMBERS_SHOWN = 8
@@ -63,8 +64,8 @@ def _wait(session: Session, operation: Operation) -> Clustering:
 
 
 def _table(clustering: Clustering, groups: list[tuple[Cluster, list[ClusterMember]]]) -> Table:
-    table = Table("cluster", "faces", "cohesion", "members", show_lines=True)
-    table.columns[1].justify = table.columns[2].justify = "right"
+    table = listing("cluster", "faces", "cohesion", "members", right={"faces", "cohesion"})
+    table.show_lines = True
     for group, members in groups:
         names = [member.source or member.face for member in members]
         shown = "\n".join(names[:MEMBERS_SHOWN])

@@ -73,7 +73,7 @@ def _table(result: DetectResult) -> Table:
 
 def _annotate(image: Path, result: DetectResult, output: Path) -> None:
     try:
-        from visagedb._cli._drawing import annotate
+        from visagedb.drawing import annotate
     except ImportError as error:
         raise typer.Exit(not_installed("--output", str(error))) from error
     annotate(image, [(face, _caption(face)) for face in result], output)

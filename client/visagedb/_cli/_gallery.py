@@ -7,7 +7,7 @@ from rich.table import Table
 
 from visagedb._cli._options import GalleryArgument
 from visagedb._cli._session import Session, command
-from visagedb._cli._tables import facts, when
+from visagedb._cli._tables import facts, listing, when
 from visagedb._resources import Gallery, GalleryStats
 
 app = typer.Typer(name="gallery", help="Galleries: sets of people.", no_args_is_help=True)
@@ -47,9 +47,8 @@ def create(
 def list_(session: Session) -> None:
     """List the galleries."""
     galleries = list(session.client.list_galleries())
-    table = Table("gallery", "name", "model", "people", "faces", "created")
-    for column in table.columns[3:5]:
-        column.justify = "right"
+    headings = ("gallery", "name", "model", "people", "faces", "created")
+    table = listing(*headings, right={"people", "faces"})
     for gallery in galleries:
         table.add_row(
             gallery.id,

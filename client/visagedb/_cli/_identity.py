@@ -4,11 +4,10 @@ from itertools import islice
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from visagedb._cli._options import FilterOption, GalleryArgument
 from visagedb._cli._session import Session, command
-from visagedb._cli._tables import face_text, facts, labels_text, when
+from visagedb._cli._tables import face_text, facts, labels_text, listing, when
 
 app = typer.Typer(name="identity", help="Identities: people in a gallery.", no_args_is_help=True)
 
@@ -24,12 +23,11 @@ def list_(
 ) -> None:
     """List the people of a gallery in the order of creation."""
     page = min(limit + 1, 1000) if limit else 1000
-    listing = session.client.list_identities(gallery, filter=label_filter, page_size=page)
-    found = list(islice(listing, limit + 1 if limit else None))
+    everybody = session.client.list_identities(gallery, filter=label_filter, page_size=page)
+    found = list(islice(everybody, limit + 1 if limit else None))
     more = bool(limit) and len(found) > limit
     people = found[:limit] if limit else found
-    table = Table("identity", "name", "faces", "labels", "created")
-    table.columns[2].justify = "right"
+    table = listing("identity", "name", "faces", "labels", "created", right={"faces"})
     for person in people:
         table.add_row(
             person.id,
@@ -56,7 +54,7 @@ def show(session: Session, gallery: GalleryArgument, identity: IdentityArgument)
         "created": when(person.create_time),
         "expires": when(person.expire_time),
     }
-    table = Table("face", "source", "found", "enrolled")
+    table = listing("face", "source", "found", "enrolled")
     for face in faces:
         table.add_row(face.id, face.source, face_text(face.detection), when(face.create_time))
     session.show({"identity": person, "faces": faces}, facts(rows), table)

@@ -3,16 +3,15 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from visagedb._answers import OperationStatus
 from visagedb._cli._session import Session, command
-from visagedb._cli._tables import facts, when
+from visagedb._cli._tables import facts, listing, when
 
 app = typer.Typer(name="operation", help="Long-running operations.", no_args_is_help=True)
 
 OperationArgument = Annotated[
-    str, typer.Argument(help="Name of the operation, as list shows it.", show_default=False)
+    str, typer.Argument(help="Id of the operation, as list shows it.", show_default=False)
 ]
 
 
@@ -20,10 +19,10 @@ OperationArgument = Annotated[
 def list_(session: Session) -> None:
     """List the operations that the server knows of."""
     operations = list(session.client.list_operations())
-    table = Table("operation", "gallery", "state", "progress", "started")
+    table = listing("operation", "gallery", "state", "progress", "started")
     for operation in operations:
         table.add_row(
-            operation.name,
+            operation.id,
             operation.gallery,
             _state(operation),
             f"{operation.progress:.0%}",
@@ -37,7 +36,7 @@ def show(session: Session, operation: OperationArgument) -> None:
     """Show how an operation stands."""
     found = session.client.get_operation(operation)
     rows = {
-        "operation": found.name,
+        "operation": found.id,
         "gallery": found.gallery,
         "state": _state(found),
         "progress": f"{found.progress:.0%}",

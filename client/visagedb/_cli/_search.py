@@ -18,7 +18,14 @@ from visagedb._cli._options import (
     ThresholdOption,
 )
 from visagedb._cli._session import Session, command
-from visagedb._cli._tables import decision_text, face_text, facts, labels_text
+from visagedb._cli._tables import (
+    decision_text,
+    face_text,
+    facts,
+    labels_text,
+    listing,
+    threshold_text,
+)
 from visagedb._values import FaceSelection
 
 
@@ -100,11 +107,9 @@ def _identification(identification: Identification, number: int) -> RenderableTy
         f"{face_text(identification.face)} ",
         decision_text(identification.decision),
     )
-    table = Table("rank", "identity", "name", "score", "labels")
-    for column in (table.columns[0], table.columns[3]):
-        column.justify = "right"
+    table = listing("rank", "identity", "name", "score", "labels", right={"rank", "score"})
     for rank, candidate in enumerate(identification.candidates, start=1):
-        matches = candidate.score >= identification.basis.threshold
+        matches = identification.is_match and (candidate.score >= identification.basis.threshold)
         table.add_row(
             str(rank),
             candidate.id,
@@ -113,8 +118,7 @@ def _identification(identification: Identification, number: int) -> RenderableTy
             labels_text(candidate.labels),
             style="green" if matches else None,
         )
-    basis = identification.basis
-    table.caption = f"threshold {basis.threshold:.3f} ({basis.source})"
+    table.caption = f"threshold {threshold_text(identification.basis)}"
     return Group(heading, table if identification.candidates else Text("  no candidates"))
 
 
@@ -122,7 +126,7 @@ def _verification(result: Verification) -> Table:
     return facts(
         {
             "score": f"{result.score:.3f}",
-            "threshold": f"{result.basis.threshold:.3f} ({result.basis.source})",
+            "threshold": threshold_text(result.basis),
             "first face": face_text(result.probe_face),
             "second face": face_text(result.other_face),
             "best enrolled face": result.face,

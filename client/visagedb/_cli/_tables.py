@@ -1,6 +1,6 @@
 """Small pieces of tables that several commands use."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from rich import box
@@ -8,14 +8,23 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from visagedb._values import Decision, DetectedFace
+from visagedb._answers import DecisionBasis
+from visagedb._values import Decision, DetectedFace, ThresholdSource
+
+
+def listing(*headings: str, right: Collection[str] = ()) -> Table:
+    """A table whose long values are folded, never cut: they may be needed elsewhere."""
+    table = Table()
+    for heading in headings:
+        table.add_column(heading, overflow="fold", justify="right" if heading in right else "left")
+    return table
 
 
 def facts(rows: Mapping[str, str]) -> Table:
     """Two columns: what, and its value. Empty values are left out."""
     table = Table(show_header=False, box=box.SIMPLE)
     table.add_column(style="bold")
-    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in rows.items():
         if value:
             table.add_row(name, escape(value))
@@ -33,9 +42,18 @@ def labels_text(labels: Mapping[str, str]) -> str:
 
 
 def decision_text(decision: Decision) -> Text:
-    """MATCH in green, NO MATCH in yellow."""
+    """MATCH in green, NO MATCH in yellow; undecided without a threshold."""
+    if decision is Decision.UNKNOWN:
+        return Text("UNDECIDED", style="bold")
     style = "bold green" if decision is Decision.MATCH else "bold yellow"
     return Text(decision.value.replace("_", " ").upper(), style=style)
+
+
+def threshold_text(basis: DecisionBasis) -> str:
+    """The threshold of a decision and where it comes from."""
+    if basis.source is ThresholdSource.UNKNOWN:
+        return "none; give --threshold"
+    return f"{basis.threshold:.3f} ({basis.source})"
 
 
 def box_text(face: DetectedFace) -> str:
