@@ -1,21 +1,15 @@
-"""Fixtures: real servers on free ports, with and without embedding processes."""
+"""Fixtures: real servers on free ports, with and without embedding processes; photographs."""
 
 import importlib.util
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-from visagedb_server.config import ServerConfig
+from sample_photos import SamplePhotos, SamplePhotosError, sample_photos
+from servers import make_config
 from visagedb_server.server import Server
 
-
-def make_config(data: Path, **settings: object) -> ServerConfig:
-    """Settings of a test server: a free port, no workers unless asked for."""
-    return ServerConfig.load(**{"data": data, "port": 0, "workers": 0, **settings})
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -38,34 +32,29 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop(grace=5)
 
 
-@dataclass
-class ServerProcess:
-    """A server in a process of its own, to be killed."""
-
-    process: subprocess.Popen[str]
-    address: str
-
-    def kill(self) -> None:
-        """The end without warning."""
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-    def terminate(self) -> int:
-        """The graceful end; returns the exit code."""
-        self.process.terminate()
-        code = self.process.wait(timeout=60)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return code
+@pytest.fixture(scope="session")
+def photos() -> SamplePhotos:
+    """Photographs of public figures, fetched once."""
+    try:
+        return sample_photos()
+    except SamplePhotosError as error:
+        pytest.skip(str(error))
 
 
-def start_process(data: Path, *arguments: str) -> ServerProcess:
-    """Starts ``visagedb serve`` and waits until it listens."""
-    command = [sys.executable, "-m", "visagedb", "serve", "--data", str(data), "--port", "0"]
-    process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line.startswith("listening on "), f"the server did not start: {line!r}"
-    return ServerProcess(process, line.split()[-1])
+def _shared(name: str) -> Path:
+    path = CHECKOUT.parent / "shared" / name
+    if not path.is_dir():
+        pytest.skip(f"needs {name!r} in a folder 'shared' beside the checkout")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_faces() -> Path:
+    """Face collections that may not be redistributed."""
+    return _shared("faces")
+
+
+@pytest.fixture(scope="session")
+def shared_models() -> Path:
+    """Weights that may not be redistributed."""
+    return _shared("models")

@@ -62,7 +62,7 @@ class ClusterService(clusters_pb2_grpc.ClusterServiceServicer):
         if request.HasField("threshold"):
             check_cosine(request.threshold, "threshold")
             return request.threshold
-        default = self._extractor.threshold(gallery.model, "verify")
+        default = self._extractor.threshold(gallery.model, "identify")
         if default is None:
             raise InvalidArgumentError(
                 "the gallery's model has no default threshold; give one", {"field": "threshold"}
