@@ -14,7 +14,8 @@ from visagedb._errors import (
     UnavailableError,
     VisageError,
 )
-from visagedb._inputs import ImageInput, VectorInput, new_request_id
+from visagedb._inputs import ImageInput, VectorInput, new_request_id, selection_value
+from visagedb._names import gallery_name
 from visagedb._resources import Enrollment
 from visagedb._values import EnrollOutcome, FaceSelection
 
@@ -116,6 +117,11 @@ class BulkOptions:
     create: bool = True
     patience: float = DEFAULT_PATIENCE_SECONDS
     timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        """What is wrong for all items is reported at once, not once for each."""
+        gallery_name(self.gallery)
+        selection_value(self.face_selection)
 
     def call(self, item: EnrollItem) -> Call[Enrollment]:
         """The call for one item. Its request_id stays, so every repeat of it is safe."""

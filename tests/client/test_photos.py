@@ -18,16 +18,6 @@ image_module = pytest.importorskip("PIL.Image", reason="the faces extra is not i
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-@pytest.fixture(scope="session")
-def photos() -> Any:
-    import sample_photos
-
-    try:
-        return sample_photos.sample_photos()
-    except sample_photos.SamplePhotosError as error:
-        pytest.skip(str(error))
-
-
 @pytest.fixture
 def client(server: Any) -> Iterator[visagedb.Client]:
     with visagedb.Client(server.address) as client:

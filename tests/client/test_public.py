@@ -1,6 +1,8 @@
 """The public face of the package."""
 
 import inspect
+import subprocess
+import sys
 import types
 
 import pytest
@@ -50,6 +52,21 @@ def test_every_method_is_documented_and_named(name: str) -> None:
     assert method.__doc__
     assert method.__name__ == name
     assert next(iter(inspect.signature(method).parameters)) == "self"
+
+
+def test_the_client_needs_no_server_packages() -> None:
+    """The base install has none of them."""
+    heavy = "{'faiss', 'lmdb', 'onnx', 'PIL', 'torch', 'visagedb_indexer', 'visagedb_server'}"
+    script = (
+        "import sys, visagedb\n"
+        "from visagedb._cli._app import run\n"
+        "run(['gallery', 'list', '--help'])\n"
+        f"sys.exit(str({heavy} & set(sys.modules)) if {heavy} & set(sys.modules) else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_closed_client_says_so() -> None:

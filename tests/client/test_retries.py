@@ -210,6 +210,14 @@ def test_bulk_takes_items_only_when_it_is_their_turn() -> None:
         outcomes.close()  # type: ignore[attr-defined]
 
 
+def test_bulk_reports_what_is_wrong_for_all_at_once() -> None:
+    with visagedb.Client() as client:
+        with pytest.raises(visagedb.InvalidNameError):
+            client.enroll_many("no gallery", items(1))
+        with pytest.raises(ValueError, match="biggest"):
+            client.enroll_many("staff", items(1), face_selection="biggest")
+
+
 def test_bulk_needs_room_for_one() -> None:
     with visagedb.Client() as client, pytest.raises(ValueError, match="at least 1"):
         client.enroll_many("staff", [], concurrency=0)
