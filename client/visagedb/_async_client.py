@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from types import GenericAlias, TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -83,7 +83,7 @@ async def _build(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs)
 
 def _method(
     function: Callable[P, Call[T]],
-) -> Callable[Concatenate["AsyncClient", P], Awaitable[T]]:
+) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
     async def run(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._connection.run(await _build(function, *args, **kwargs))
 
@@ -102,7 +102,7 @@ def _listing(
 
 def _starting(
     function: Callable[P, Started[OperationStatus]],
-) -> Callable[Concatenate["AsyncClient", P], Awaitable[AsyncOperation]]:
+) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, AsyncOperation]]:
     async def run(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> AsyncOperation:
         return AsyncOperation(self, await self._connection.run(function(*args, **kwargs).call))
 

@@ -31,8 +31,10 @@ def add_plugins(app: typer.Typer) -> None:
         except Exception as error:  # noqa: BLE001 (broken packages raise anything)
             # Whatever is wrong with a server must not take the client's commands with it.
             problem = str(error).partition("\n")[0]
-    for name in EXPECTED.keys() - _names(app):
-        _add_placeholder(app, name, problem)
+    present = _names(app)
+    for name in EXPECTED:
+        if name not in present:
+            _add_placeholder(app, name, problem)
 
 
 def not_installed(what: str, problem: str = "") -> ExitCode:
