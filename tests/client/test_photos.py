@@ -69,7 +69,8 @@ def test_identify_and_verify(client: visagedb.Client, photos: Any) -> None:
         assert result.match is not None
         assert result.match.id == name
         assert result.image_width > 0
-        assert client.verify(path, gallery="people", identity=name, face_selection="largest")
+        same = client.verify(path, gallery="people", identity=name, face_selection="largest")
+        assert same.is_match
         other = photos.people["Joe_Biden"][0]
         assert not client.verify(path, other, gallery="people", face_selection="largest").is_match
     assert client.identify("people", image=photos.stranger).match is None
