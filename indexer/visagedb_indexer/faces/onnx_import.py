@@ -51,6 +51,7 @@ class Network(nn.Module):
     Attributes:
         input_shape: As declared: (n, channels, height, width), None where it is free.
         output_names: Names of the outputs, in the graph's order.
+        steps: The operations that are left to do at run time, in order.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Network(nn.Module):
         output_names: tuple[str, ...],
     ) -> None:
         super().__init__()
-        self._steps = tuple(steps)
+        self.steps = tuple(steps)
         self._input_name = input_name
         self._slots = {name: f"constant_{i}" for i, name in enumerate(constants)}
         for name, slot in self._slots.items():
@@ -75,7 +76,7 @@ class Network(nn.Module):
         values: dict[str, Tensor] = {self._input_name: x}
         for name, slot in self._slots.items():
             values[name] = getattr(self, slot)
-        for step in self._steps:
+        for step in self.steps:
             arguments = [None if name is None else values[name] for name in step.inputs]
             values[step.output] = step.run(*arguments)
             for name in step.dead:
@@ -85,7 +86,7 @@ class Network(nn.Module):
     def replace_steps(self, change: Callable[[Step, Mapping[str, Tensor]], Step]) -> None:
         """Lets an optimiser exchange steps; it sees each with the constants of the network."""
         constants = {name: getattr(self, slot) for name, slot in self._slots.items()}
-        self._steps = tuple(change(step, constants) for step in self._steps)
+        self.steps = tuple(change(step, constants) for step in self.steps)
 
 
 def external_files(path: Path) -> tuple[str, ...]:
@@ -158,7 +159,7 @@ def _load_external(model: Any, folder: Path, allowed: frozenset[str]) -> None:
     """Reads weights kept in other files: only listed ones, only inside the model's folder."""
     for tensor in _external_tensors(model):
         name = _location(tensor)
-        if name not in allowed or Path(name).name != name:
+        if not name or name not in allowed or Path(name).name != name:
             raise InvalidModelCardError(
                 f"the network refers to the data file {name!r}, which its card does not list",
                 {"file": name},
