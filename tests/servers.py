@@ -4,11 +4,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from visagedb_server.config import ServerConfig
 
 
-def make_config(data: Path, **settings: object) -> ServerConfig:
+def make_config(data: Path, **settings: Any) -> ServerConfig:
     """Settings of a test server: a free port, no workers unless asked for."""
     return ServerConfig.load(**{"data": data, "port": 0, "workers": 0, **settings})
 

@@ -17,7 +17,7 @@ from pydantic_settings import (
 )
 from visagedb_indexer import limits
 
-PORT = 50700
+from visagedb_server import DEFAULT_PORT
 
 
 class ConfigError(Exception):
@@ -31,7 +31,7 @@ class ServerConfig(BaseSettings):
 
     data: Path = Field(description="The data directory.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(PORT, ge=0, le=65535, description="Port; 0 takes a free one.")
+    port: int = Field(DEFAULT_PORT, ge=0, le=65535, description="Port; 0 takes a free one.")
     insecure: bool = Field(
         False, description="Listen beyond this machine without encryption or keys."
     )

@@ -26,7 +26,7 @@ class _FaceSelection:
 class _FaceSelectionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_FaceSelection.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     FACE_SELECTION_UNSPECIFIED: _FaceSelection.ValueType  # 0
-    """ONLY for enrolment and verification, ALL for identification."""
+    """ONLY for enrolment and verification, ALL for identification and embedding."""
     FACE_SELECTION_ONLY: _FaceSelection.ValueType  # 1
     """The image must show exactly one face; otherwise SEVERAL_FACES."""
     FACE_SELECTION_LARGEST: _FaceSelection.ValueType  # 2
@@ -34,13 +34,13 @@ class _FaceSelectionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
     FACE_SELECTION_CENTRAL: _FaceSelection.ValueType  # 3
     """The face nearest to the middle of the image."""
     FACE_SELECTION_ALL: _FaceSelection.ValueType  # 4
-    """Every face; for identification only."""
+    """Every face; for identification and embedding."""
 
 class FaceSelection(_FaceSelection, metaclass=_FaceSelectionEnumTypeWrapper):
     """Which face of an image is meant."""
 
 FACE_SELECTION_UNSPECIFIED: FaceSelection.ValueType  # 0
-"""ONLY for enrolment and verification, ALL for identification."""
+"""ONLY for enrolment and verification, ALL for identification and embedding."""
 FACE_SELECTION_ONLY: FaceSelection.ValueType  # 1
 """The image must show exactly one face; otherwise SEVERAL_FACES."""
 FACE_SELECTION_LARGEST: FaceSelection.ValueType  # 2
@@ -48,7 +48,7 @@ FACE_SELECTION_LARGEST: FaceSelection.ValueType  # 2
 FACE_SELECTION_CENTRAL: FaceSelection.ValueType  # 3
 """The face nearest to the middle of the image."""
 FACE_SELECTION_ALL: FaceSelection.ValueType  # 4
-"""Every face; for identification only."""
+"""Every face; for identification and embedding."""
 Global___FaceSelection: typing_extensions.TypeAlias = FaceSelection
 
 class _Decision:

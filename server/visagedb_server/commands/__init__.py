@@ -2,8 +2,8 @@
 
 import typer
 
-from visagedb_server.commands.doctor import doctor
 from visagedb_server.commands import models
+from visagedb_server.commands.doctor import doctor
 from visagedb_server.commands.serve import serve
 
 

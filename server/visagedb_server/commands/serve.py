@@ -1,25 +1,18 @@
 """``visagedb serve``."""
 
-import os
-import signal
-import threading
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from visagedb_indexer.errors import IndexerError
 
-from visagedb_server import logs
-from visagedb_server.config import PORT, ConfigError, ServerConfig
-from visagedb_server.server import Server
+from visagedb_server import DEFAULT_PORT
 
 
 def serve(
     data: Annotated[Path | None, typer.Option(help="The data directory; made if missing.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1].")] = None,
     port: Annotated[
-        int | None, typer.Option(help=f"Port to listen on; 0 takes a free one [{PORT}].")
+        int | None, typer.Option(help=f"Port to listen on; 0 takes a free one [{DEFAULT_PORT}].")
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="A TOML file with any of these settings.")
@@ -50,7 +43,14 @@ def serve(
     or from the --config file; a flag beats the environment, which beats the file.
     When it is ready, the first line on standard output says where it listens.
     """
-    settings = _settings(
+    try:
+        from visagedb_server.lifecycle import run
+    except ModuleNotFoundError as error:
+        typer.echo(
+            f"visagedb serve needs the package {error.name}: pip install 'visagedb[all]'", err=True
+        )
+        raise typer.Exit(4) from error
+    code = run(
         config,
         data=data,
         host=host,
@@ -64,37 +64,4 @@ def serve(
         log_level=log_level,
         log_format=log_format,
     )
-    logs.configure(settings.log_level, settings.log_format)
-    # Held before the server starts, so that no signal falls between.
-    stop = _StopSignal()
-    try:
-        server = Server(settings)
-    except IndexerError as error:
-        typer.echo(f"visagedb serve: {error.message}", err=True)
-        raise typer.Exit(1) from error
-    server.start()
-    typer.echo(f"listening on {server.address}")
-    stop.requested.wait()
-    server.stop()
-
-
-def _settings(file: Path | None, **flags: Any) -> ServerConfig:
-    try:
-        return ServerConfig.load(file, **flags)
-    except ConfigError as error:
-        typer.echo(f"visagedb serve: {error}", err=True)
-        raise typer.Exit(2) from error
-
-
-class _StopSignal:
-    """The first SIGINT or SIGTERM asks for a graceful stop, the second ends the process."""
-
-    def __init__(self) -> None:
-        self.requested = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._receive)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.requested.is_set():
-            os._exit(128 + number)
-        self.requested.set()
+    raise typer.Exit(code)
