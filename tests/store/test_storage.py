@@ -7,7 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import enroll, failures, gallery_record, new_face, random_vectors, run_together
+from support import (
+    enroll,
+    failures,
+    gallery_record,
+    new_face,
+    random_vectors,
+    run_together,
+    write_gallery,
+)
 from visagedb_indexer import limits
 from visagedb_indexer.errors import (
     EtagMismatchError,
@@ -169,9 +177,8 @@ def test_an_update_changes_only_what_it_names(gallery: Gallery) -> None:
         gallery.update_identity("ada", IdentityPatch(display_name="x"), str(old.revision))
     with pytest.raises(EtagMismatchError):
         gallery.delete_identity("ada", str(old.revision))
-    assert (
-        gallery.update_identity("ada", IdentityPatch(clear_expire_time=True)).expire_time_us is None
-    )
+    cleared = gallery.update_identity("ada", IdentityPatch(clear_expire_time=True))
+    assert cleared.expire_time_us is None
 
 
 def test_labels_are_found_after_a_restart(tmp_path: Path) -> None:
@@ -206,8 +213,6 @@ def test_an_empty_answer_is_empty_for_every_read(gallery: Gallery) -> None:
 
 
 def test_an_identity_of_thousands_of_faces_is_deleted_in_one_step(tmp_path: Path) -> None:
-    from support import write_gallery
-
     vectors = random_vectors(10_000, 8)
     write_gallery(tmp_path / "gallery", [0] * 9_999 + [1], vectors)
     gallery = Gallery(tmp_path / "gallery")

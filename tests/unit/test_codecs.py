@@ -21,6 +21,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=10,
 )
+QUALITIES = st.builds(Quality, *[FLOATS] * 6, st.lists(TEXTS, max_size=2).map(tuple))
 RECORDS = {
     records.Counters: st.builds(records.Counters, *[TIMES] * 5),
     records.GalleryRecord: st.builds(
@@ -37,7 +38,7 @@ RECORDS = {
         records.FaceRecord,
         TEXTS, TIMES, st.binary(max_size=32), TIMES, TEXTS,
         st.builds(Box, *[FLOATS] * 4) | st.none(), st.builds(Landmarks, *[POINTS] * 5) | st.none(),
-        FLOATS, st.builds(Quality, *[FLOATS] * 6, st.lists(TEXTS, max_size=2).map(tuple)) | st.none(),
+        FLOATS, QUALITIES | st.none(),
     ),
     records.RequestRecord: st.builds(records.RequestRecord, TIMES, st.binary(), st.binary()),
     records.OperationRecord: st.builds(

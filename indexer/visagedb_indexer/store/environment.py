@@ -4,6 +4,7 @@ The databases are opened with LMDB's full durability: a commit returns after the
 and the meta page are on disk.
 """
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -47,8 +48,8 @@ _DAMAGE = (
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turns what LMDB and the file system raise into our errors."""
+def translated(path: Path) -> Iterator[None]:
+    """Turns what LMDB raises for the database in a folder into our errors."""
     try:
         yield
     except IndexerError:
@@ -60,11 +61,19 @@ def translated() -> Iterator[None]:
     except lmdb.ReadersFullError as error:
         raise UnavailableError("too many reads at once; try again") from error
     except lmdb.Error as error:
-        if "No space left" in str(error):
+        if _is_full(path, str(error)):
             raise StorageFullError("the disk is full; nothing was written") from error
         if "closed" in str(error) or "Attempt to operate" in str(error):
             raise GalleryClosedError("the database is closed") from error
         raise UnavailableError(f"the database cannot be used: {error}") from error
+
+
+def _is_full(path: Path, message: str) -> bool:
+    if "No space left" in message or "quota exceeded" in message:
+        return True
+    # The write that fills the disk is cut short, and LMDB calls that an I/O error.
+    disk = os.statvfs(path)
+    return "Input/output error" in message and disk.f_bavail * disk.f_frsize < limits.MIB
 
 
 class Environment:
@@ -86,7 +95,7 @@ class Environment:
         self._closing = False
         self._no_reads = threading.Condition()
         path.mkdir(parents=True, exist_ok=True)
-        with translated():
+        with translated(path):
             self._env = lmdb.open(
                 str(path),
                 map_size=map_bytes,
@@ -128,7 +137,7 @@ class Environment:
                 raise GalleryClosedError("the database is closed")
             self._reads += 1
         try:
-            with translated(), self._env.begin(buffers=True) as txn:
+            with translated(self.path), self._env.begin(buffers=True) as txn:
                 yield txn
         finally:
             with self._no_reads:
@@ -141,7 +150,7 @@ class Environment:
 
         One that has changed nothing costs no sync.
         """
-        with translated(), self._env.begin(write=True, buffers=True) as txn:
+        with translated(self.path), self._env.begin(write=True, buffers=True) as txn:
             yield txn
 
     def used_bytes(self) -> int:
