@@ -109,11 +109,17 @@ class ServerConfig(BaseSettings):
         try:
             layered = Layered(**given)
         except ValidationError as error:
-            faults = [
-                f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}"
-                for fault in error.errors(include_url=False)
-            ]
+            faults = [_fault(fault["loc"], fault["type"], fault["msg"]) for fault in error.errors()]
             raise ConfigError("; ".join(faults)) from error
         except ValueError as error:
             raise ConfigError(f"{file}: {error}") from error
         return cls.model_construct(**layered.model_dump())
+
+
+def _fault(where: tuple[int | str, ...], kind: str, message: str) -> str:
+    """One fault of the settings as a sentence."""
+    name = ".".join(map(str, where))
+    if kind == "missing":
+        return f"{name} is needed: give --{name}, or VISAGEDB_{name.upper()}, or a settings file"
+    message = message.removeprefix("Value error, ")
+    return f"{name}: {message}" if name else message
