@@ -120,6 +120,6 @@ def _fault(where: tuple[int | str, ...], kind: str, message: str) -> str:
     """One fault of the settings as a sentence."""
     name = ".".join(map(str, where))
     if kind == "missing":
-        return f"{name} is needed: give --{name}, or VISAGEDB_{name.upper()}, or a settings file"
+        return f"{name}: needed; give --{name}, or VISAGEDB_{name.upper()}, or a settings file"
     message = message.removeprefix("Value error, ")
     return f"{name}: {message}" if name else message

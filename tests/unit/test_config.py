@@ -1,7 +1,8 @@
 from pathlib import Path
 
 import pytest
-from visagedb_server.config import PORT, ConfigError, ServerConfig
+from visagedb_server import DEFAULT_PORT
+from visagedb_server.config import ConfigError, ServerConfig
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def test_a_flag_beats_the_environment_which_beats_the_file(
 
 def test_a_flag_that_was_not_given_hides_nothing(toml: Path) -> None:
     assert ServerConfig.load(toml, port=None).port == 1
-    assert ServerConfig.load(data="x").port == PORT
+    assert ServerConfig.load(data="x").port == DEFAULT_PORT
 
 
 def test_every_fault_is_listed() -> None:
