@@ -21,8 +21,8 @@ from common import running_server, write_results
 from rich.console import Console
 from rich.table import Table
 from visagedb_indexer import limits
-from visagedb_indexer.faces.cards import ModelRegistry
 from visagedb_indexer.faces.pipeline import FacePipeline, load_pipeline
+from visagedb_indexer.faces.registry import ModelRegistry
 
 SEED = 5
 console = Console()

@@ -23,12 +23,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from visagedb_indexer.faces.align import align, landmark_points
-from visagedb_indexer.faces.cards import PRECISIONS, ModelCard, ModelRegistry
+from visagedb_indexer.faces.cards import PRECISIONS, ModelCard
 from visagedb_indexer.faces.decode import Pixels, decode
 from visagedb_indexer.faces.detect import Detector
 from visagedb_indexer.faces.embed import Embedder
 from visagedb_indexer.faces.networks import load_network
 from visagedb_indexer.faces.pipeline import STAGES, load_pipeline
+from visagedb_indexer.faces.registry import ModelRegistry
 
 RESULTS = Path(__file__).parent / "results"
 BATCHES = (1, 2, 4, 8, 16)

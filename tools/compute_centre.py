@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from visagedb_indexer.faces import cards
+from visagedb_indexer.faces import registry as models
 from visagedb_indexer.faces.pipeline import FacePipeline, load_pipeline
+from visagedb_indexer.faces.registry import ModelRegistry
 from visagedb_indexer.values import ExtractedFace, Extraction, Vector
 
-BUILTIN = Path(cards.__file__).parent / "builtin"
+BUILTIN = Path(models.__file__).parent / "builtin"
 FALSE_MATCH_RATES = (1e-2, 1e-3, 1e-4, 1e-5)
 BATCH = 8
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
@@ -108,7 +109,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the file")
     arguments = parser.parse_args()
     torch.set_num_threads(2)
-    registry = cards.ModelRegistry(arguments.card)
+    registry = ModelRegistry(arguments.card)
     plain = dataclasses.replace(registry.get(arguments.model), centre=None)
     names, vectors = embed_people(load_pipeline(registry, plain), arguments.images)
     centre = mean_of_people(names, vectors)

@@ -1,10 +1,10 @@
 """Generate, check and lint the protobuf contract.
 
-    python tools/protos.py generate    write client/visagedb/v1
-    python tools/protos.py check       fail if the committed stubs are not what generate writes
-    python tools/protos.py lint        buf lint and buf format
-    python tools/protos.py breaking    compare with the committed baseline proto/baseline.binpb
-    python tools/protos.py baseline    accept the present contract as the new baseline
+python tools/protos.py generate    write client/visagedb/v1
+python tools/protos.py check       fail if the committed stubs are not what generate writes
+python tools/protos.py lint        buf lint and buf format
+python tools/protos.py breaking    compare with the committed baseline proto/baseline.binpb
+python tools/protos.py baseline    accept the present contract as the new baseline
 """
 
 import filecmp

@@ -17,7 +17,8 @@ from visagedb_indexer.errors import (
     SeveralFacesError,
     WorkersUnavailableError,
 )
-from visagedb_indexer.faces.cards import ModelCard, ModelRegistry
+from visagedb_indexer.faces.cards import ModelCard
+from visagedb_indexer.faces.registry import ModelRegistry
 from visagedb_indexer.store import GalleryRecord
 from visagedb_indexer.values import ExtractedFace, Extraction, ModelIdentity
 from visagedb_indexer.workers import Priority, WorkerPool

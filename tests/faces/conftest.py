@@ -5,8 +5,8 @@ import pytest
 import torch
 from sample_photos import SamplePhotos, SamplePhotosError
 from sample_photos import sample_photos as fetch_photos
-from visagedb_indexer.faces.cards import ModelRegistry
 from visagedb_indexer.faces.pipeline import FacePipeline, load_pipeline
+from visagedb_indexer.faces.registry import ModelRegistry
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

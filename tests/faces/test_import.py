@@ -14,9 +14,9 @@ from visagedb_indexer.errors import (
     ModelShapeError,
     UnsupportedOperatorError,
 )
-from visagedb_indexer.faces.cards import ModelRegistry
 from visagedb_indexer.faces.networks import load_network
 from visagedb_indexer.faces.onnx_import import import_network
+from visagedb_indexer.faces.registry import ModelRegistry
 
 
 def save(

@@ -10,11 +10,12 @@ from PIL import Image, ImageFilter
 from sample_photos import SamplePhotos
 from visagedb_indexer.errors import CorruptImageError, EmptyImageError
 from visagedb_indexer.faces.align import align, landmark_points, similarity_transform
-from visagedb_indexer.faces.cards import TEMPLATES, ModelRegistry
+from visagedb_indexer.faces.cards import TEMPLATES
 from visagedb_indexer.faces.decode import Pixels, decode
 from visagedb_indexer.faces.detect import Detector
 from visagedb_indexer.faces.embed import Embedder
 from visagedb_indexer.faces.pipeline import STAGES, FacePipeline, load_pipeline
+from visagedb_indexer.faces.registry import ModelRegistry
 from visagedb_indexer.values import ExtractedFace, Extraction, Landmarks, Point
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "faces"
@@ -119,7 +120,9 @@ def test_whole_way_agrees_with_opencv(
     cosines = []
     for pixels, faces in zip(portraits, detector.detect(portraits), strict=True):
         theirs = oracle.detect(pixels)
-        assert len(faces) == len(theirs)
+        # OpenCV has no second look: what it finds besides must be what failed ours.
+        certain = [row for row in theirs if row[14] >= 0.87]
+        assert len(certain) <= len(faces) <= len(theirs)
         box = faces[0].box
         assert np.abs(np.array([box.x, box.y, box.width, box.height]) - theirs[0, :4]).max() < 0.1
         assert np.abs(landmark_points(faces[0].landmarks).ravel() - theirs[0, 4:14]).max() < 0.1
@@ -306,3 +309,25 @@ def test_alignment_of_nonsense_is_black() -> None:
     outside = Landmarks(*(Point(1e6 + x, -1e6 + y) for x, y in TEMPLATE))
     for landmarks in (nowhere, outside):
         assert not align(pixels, landmarks, TEMPLATE).any()
+
+
+def test_no_face_is_found_in_a_photograph_of_dogs(shared_faces: Path, detector: Detector) -> None:
+    assert detector.detect([decode((shared_faces / "groups" / "dogs.jpg").read_bytes())]) == [[]]
+
+
+def test_every_face_of_a_group_is_found(photos: SamplePhotos, detector: Detector) -> None:
+    (faces,) = detector.detect([decode(photos.group.read_bytes())])
+    assert len(faces) == 6
+
+
+def test_turned_small_and_blurred_faces_stand_the_second_look(
+    portraits: list[Pixels], detector: Detector
+) -> None:
+    for pixels in portraits[:5]:
+        image = Image.fromarray(pixels)
+        for changed in (
+            image.rotate(30, Image.Resampling.BILINEAR),
+            image.resize((75, 75), Image.Resampling.BOX),
+            image.filter(ImageFilter.GaussianBlur(3)),
+        ):
+            assert detector.detect([np.array(changed)])[0]

@@ -3,7 +3,7 @@
 Wu, Peng and Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research
 2023. The decoding of its outputs follows OpenCV's ``FaceDetectorYN``. The network sees faces of
 about 10 to 300 pixels; larger ones are found in copies of the image scaled down by halves, and
-faces that fill their image in a copy with a margin around it.
+faces that fill their image in a copy with a margin around it. Doubtful ones get a second look.
 """
 
 from collections import defaultdict
@@ -21,7 +21,9 @@ from visagedb_indexer import limits
 from visagedb_indexer.errors import InvalidModelCardError
 from visagedb_indexer.faces.cards import ModelCard
 from visagedb_indexer.faces.decode import Pixels
+from visagedb_indexer.faces.found import DetectedFace
 from visagedb_indexer.faces.networks import YUNET_OUTPUTS, YUNET_STRIDES, load_network
+from visagedb_indexer.faces.second_look import confirmed
 from visagedb_indexer.values import Box, Landmarks, Point
 
 Rows = NDArray[np.float32]
@@ -37,15 +39,6 @@ _FACE_SIDE_SMALL: Final = 40.0
 """In a smaller copy, boxes shorter than this were better seen in the larger one."""
 _NESTED_SHARE: Final = 0.7
 _BATCH_PIXELS: Final = 8 * 256 * 256
-
-
-@dataclass(frozen=True)
-class DetectedFace:
-    """A face in pixels of the image, with the detector's confidence."""
-
-    box: Box
-    landmarks: Landmarks
-    score: float
 
 
 @dataclass(frozen=True)
@@ -99,7 +92,16 @@ class Detector:
             again = self._run([_framed(index, images[index]) for index in missed], len(images))
             for index in missed:
                 rows[index] = again[index]
-        return [_faces(found) for found in rows]
+        faces = [_faces(found) for found in rows]
+        return confirmed(images, faces, self._settings, self._best_scores)
+
+    def _best_scores(self, portraits: Sequence[Pixels]) -> list[float]:
+        levels = [
+            _Level(index, 0, True, 1.0, 1.0, 0, torch.from_numpy(pixels))
+            for index, pixels in enumerate(portraits)
+        ]
+        found = self._run(levels, len(portraits))
+        return [float(rows[:, 14].max(initial=0.0)) for rows in found]
 
     def _run(self, levels: Sequence[_Level], count: int) -> list[Rows]:
         """Per image the surviving candidates of all its levels."""

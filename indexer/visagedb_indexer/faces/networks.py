@@ -5,9 +5,10 @@ from typing import Final
 import torch
 
 from visagedb_indexer.errors import ModelNotAvailableError, ModelShapeError
-from visagedb_indexer.faces.cards import PRECISIONS, ModelCard, check_files
+from visagedb_indexer.faces.cards import PRECISIONS, ModelCard
 from visagedb_indexer.faces.onnx_import import Network, import_network
 from visagedb_indexer.faces.packing import prepare
+from visagedb_indexer.faces.registry import check_files
 
 YUNET_STRIDES: Final = (8, 16, 32)
 YUNET_OUTPUTS: Final = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}

@@ -25,7 +25,8 @@ from visagedb_indexer.errors import (
     ModelShapeError,
     UnsupportedOperatorError,
 )
-from visagedb_indexer.faces.onnx_operators import OPERATORS, Node, Run
+from visagedb_indexer.faces.onnx_node import Node
+from visagedb_indexer.faces.onnx_operators import OPERATORS, Run
 
 OPSETS: Final = range(11, 23)
 NODES_MAX: Final = 20_000

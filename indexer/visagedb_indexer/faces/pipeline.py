@@ -11,11 +11,13 @@ import torch
 
 from visagedb_indexer.errors import ImageError
 from visagedb_indexer.faces.align import align
-from visagedb_indexer.faces.cards import TEMPLATES, ModelCard, ModelRegistry
+from visagedb_indexer.faces.cards import TEMPLATES, ModelCard
 from visagedb_indexer.faces.decode import Pixels, decode
-from visagedb_indexer.faces.detect import DetectedFace, Detector
+from visagedb_indexer.faces.detect import Detector
 from visagedb_indexer.faces.embed import Embedder
+from visagedb_indexer.faces.found import DetectedFace
 from visagedb_indexer.faces.quality import assess
+from visagedb_indexer.faces.registry import ModelRegistry
 from visagedb_indexer.values import ExtractedFace, Extraction, Quality, Vector
 
 Result: TypeAlias = Extraction | ImageError

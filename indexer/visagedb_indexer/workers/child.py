@@ -68,8 +68,8 @@ class _Models:
         try:
             import torch
 
-            from visagedb_indexer.faces.cards import ModelRegistry
             from visagedb_indexer.faces.pipeline import load_pipeline
+            from visagedb_indexer.faces.registry import ModelRegistry
         except ImportError as error:
             raise ModelNotAvailableError(
                 f"{error.name or error} cannot be imported; install visagedb[faces]"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from visagedb_indexer.errors import IndexerError
-from visagedb_indexer.faces.cards import ModelRegistry
+from visagedb_indexer.faces.registry import ModelRegistry
 
 PYTHON_MIN: Final = (3, 11)
 FREE_BYTES_WARN: Final = 5 * 1024**3
