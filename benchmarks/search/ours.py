@@ -1,0 +1,56 @@
+"""VisageDB in process: the bare search engine, and the gallery above it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from visagedb_indexer.database import Database
+from visagedb_indexer.gallery_values import SearchOptions
+from visagedb_indexer.search import SearchEngine, SearchRequest
+from visagedb_indexer.store import GalleryStore
+
+from search.engine import Engine
+from search.ours_data import GALLERY, gallery_folder, written
+from search.workload import TOP_K
+
+SETTLED_SECONDS_MAX = 3600.0
+
+
+class BareEngine(Engine):
+    """`SearchEngine` over the stored vectors: candidates by number, no records read."""
+
+    def load(self) -> None:
+        self._data, _ = written(self.place.shared, self.workload)
+
+    def build(self) -> None:
+        self._store = GalleryStore(gallery_folder(self._data))
+        with self._store.read() as view:
+            owners = view.owners()
+        self._engine = SearchEngine(self.workload.dimension, self._store, owners)
+        assert self._engine.wait_until_settled(SETTLED_SECONDS_MAX)
+
+    def search(self, probe: NDArray[np.float32]) -> Sequence[int]:
+        return [hit.ordinal for hit in self._engine.search(SearchRequest(probe, TOP_K))]
+
+    def close(self) -> None:
+        self._engine.close()
+        self._store.close()
+
+
+class InProcess(Engine):
+    """`Gallery.identify`: candidates with their identities and faces."""
+
+    def load(self) -> None:
+        self._data, _ = written(self.place.shared, self.workload)
+
+    def build(self) -> None:
+        self._database = Database(self._data)
+        self._gallery = self._database.gallery(GALLERY)
+        assert self._gallery.wait_until_settled(SETTLED_SECONDS_MAX)
+
+    def search(self, probe: NDArray[np.float32]) -> Sequence[int]:
+        answer = self._gallery.identify(probe, SearchOptions(top_k=TOP_K))
+        return [candidate.face.ordinal for candidate in answer.candidates]
+
+    def close(self) -> None:
+        self._database.close()

@@ -1,0 +1,46 @@
+"""A VisageDB data directory with the workload in it, written once for all that open it."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+from visagedb_indexer.database import Database
+from visagedb_indexer.store import FaceRecord, GalleryRecord, GalleryStore, IdentityRecord
+from visagedb_indexer.values import ModelIdentity
+
+from search.workload import Workload
+
+GALLERY = "benchmark"
+_COMMIT_ROWS = 4096
+
+
+def gallery_folder(data: Path) -> Path:
+    """The folder of the one gallery's database."""
+    return next((data / "galleries").iterdir())
+
+
+def written(shared: Path, workload: Workload) -> tuple[Path, float]:
+    """The data directory, and the seconds that writing it took."""
+    data, note = shared / "visagedb", shared / "visagedb.seconds"
+    if not note.exists():
+        started = time.perf_counter()
+        _write(data, workload)
+        note.write_text(str(time.perf_counter() - started))
+    return data, float(note.read_text())
+
+
+def _write(data: Path, workload: Workload) -> None:
+    """One identity with one face per row, through the store's transactions."""
+    database = Database(data)
+    model = ModelIdentity("benchmark", "1", workload.dimension)
+    database.create_gallery(GalleryRecord(GALLERY, "", model, 0, 0))
+    database.close()
+    store = GalleryStore(gallery_folder(data))
+    for start, vectors in workload.blocks(_COMMIT_ROWS):
+        with store.write() as txn:
+            for ordinal, vector in enumerate(vectors, start):
+                name = f"p{ordinal}"
+                identity = txn.add_identity(IdentityRecord(name, name, -1, 0, 0))
+                digest = np.uint64(ordinal).tobytes().ljust(32, b"\0")
+                txn.add_face(identity, FaceRecord(name, -1, digest, 0), vector)
+    store.close()

@@ -1,0 +1,47 @@
+"""VisageDB as it is deployed: a server process, the client library, gRPC in between."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import visagedb
+from numpy.typing import NDArray
+
+from search.engine import Engine
+from search.ours_data import GALLERY, written
+from search.workload import TOP_K
+
+_STOP_SECONDS_MAX = 60
+
+
+class Server(Engine):
+    """`Client.identify` with vectors; clients and server share the machine."""
+
+    _process: subprocess.Popen[str] | None = None
+
+    def load(self) -> None:
+        self._data, _ = written(self.place.shared, self.workload)
+
+    def build(self) -> None:
+        command = [sys.executable, "-m", "visagedb", "serve", "--data", str(self._data)]
+        options = ["--port", "0", "--workers", "0", "--log-level", "warning"]
+        self._process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.startswith("listening on "):
+            raise RuntimeError("the server did not start")
+        self._client = visagedb.Client(line.split()[-1], timeout=120)
+        while self._client.gallery_stats(GALLERY).search.state is visagedb.SearchState.BUILDING:
+            time.sleep(0.2)
+
+    def search(self, probe: NDArray[np.float32]) -> Sequence[int]:
+        result = self._client.identify(GALLERY, vector=probe, top_k=TOP_K)
+        return [int(found.id[1:]) for found in result.identifications[0].candidates]
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(timeout=_STOP_SECONDS_MAX)
