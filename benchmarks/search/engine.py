@@ -51,6 +51,8 @@ class Engine:
     settings: tuple[Setting, ...] = (Setting("stock"),)
     """The stock setting first, then by rising effort."""
     notes: ClassVar[str] = ""
+    judged: ClassVar[bool] = True
+    """Whether effort rises only until few enough mates are lost; else all is measured."""
 
     def __init__(self, place: Place) -> None:
         self.place = place

@@ -62,6 +62,7 @@ class BareFastScan(_Faiss):
     """
 
     notes = "no rescoring: read its time, not its loss"
+    judged = False
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)

@@ -24,7 +24,7 @@ def plot_loss(run: dict[str, Any], path: Path) -> None:
     labels = []
     for engine in run["engines"]:
         settings = engine.get("settings", [])
-        if not settings or engine["engine"] == "fastscan":
+        if not settings or not engine["judged"]:
             continue
         colour = _COLOURS[ENGINES[engine["engine"]].family]
         x = [setting["p50_ms"] for setting in settings]
@@ -74,7 +74,7 @@ def plot_sweep(runs: list[dict[str, Any]], path: Path) -> None:
         points = [point for run in runs if (point := _tuned(run, name))]
         if not points:
             continue
-        rows = [point[0] for point in points]
+        rows = [float(point[0]) for point in points]
         milliseconds = [point[1] for point in points]
         colour = _COLOURS[ENGINES[name].family]
         axes.plot(rows, milliseconds, "-", color=colour, linewidth=1.4)

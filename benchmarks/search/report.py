@@ -11,10 +11,13 @@ Run = dict[str, Any]
 
 
 def shown(run: Run) -> Iterator[tuple[Run, Run]]:
-    """An engine and one of its settings: the stock one, and the tuned one if another."""
+    """An engine and one of its settings: the stock one, and the tuned one if another.
+
+    Engines that are not judged by their losses show all settings.
+    """
     for engine in run["engines"]:
         for position, setting in enumerate(engine.get("settings", ())):
-            if position == 0 or setting.get("tuned"):
+            if position == 0 or setting.get("tuned") or not engine["judged"]:
                 yield engine, setting
 
 
@@ -24,11 +27,26 @@ def print_run(console: Console, run: Run) -> None:
     console.print(_speed(run, title))
     console.print(_losses(run, title))
     console.print(_costs(run, title))
+    ratio = time_over_bare(run)
+    if ratio is not None:
+        console.print(f"VisageDB engine: {ratio:.2f} times the bare scan for as many candidates")
     for engine in run["engines"]:
         if "skipped" in engine:
             console.print(f"[yellow]{engine['title']} skipped:[/] {engine['skipped']}")
         elif engine["notes"]:
             console.print(f"[dim]{engine['title']}: {engine['notes']}[/]")
+
+
+def time_over_bare(run: Run) -> float | None:
+    """Median latency of our engine over that of the bare scan, if both were measured."""
+    last = {
+        engine["engine"]: engine["settings"][-1]["p50_ms"]
+        for engine in run["engines"]
+        if engine.get("settings")
+    }
+    if "ours-engine" in last and "fastscan" in last:
+        return float(last["ours-engine"] / last["fastscan"])
+    return None
 
 
 def _speed(run: Run, title: str) -> Table:

@@ -16,7 +16,13 @@ from search.memory import memory_mib
 from search.registry import ENGINES
 from search.workload import Workload
 
-_ONE_THREAD: Final = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_ENVIRONMENT: Final = {
+    # A query is one thread's work; clients run beside each other.
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # Threads that wait by spinning would take the cores from each other.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,7 @@ class Plan:
 def run(name: str, workload: Workload, own: Path, shared: Path, plan: Plan) -> dict[str, Any]:
     """All figures of one engine, or why there are none under ``skipped``."""
     # The measuring process starts afresh: libraries read these variables when they load.
-    for variable in _ONE_THREAD:
-        os.environ[variable] = "1"
+    os.environ.update(_ENVIRONMENT)
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(
@@ -90,6 +95,7 @@ def _figures(engine: Engine, plan: Plan) -> dict[str, Any]:
     after = memory_mib([os.getpid(), *engine.extra_processes()])
     return {
         "notes": engine.notes,
+        "judged": engine.judged,
         "load_seconds": loaded - started,
         "build_seconds": built - loaded,
         "memory_mib": after[0] - before[0],
@@ -107,13 +113,13 @@ def _settings(engine: Engine, plan: Plan) -> list[dict[str, Any]]:
         measured = single_queries(engine, plan.pass_seconds)
         passes.append(measured)
         rows.append(_row(setting, measured))
-        if setting is engine.settings[0]:
-            rows[0]["queries_per_second"] = _throughput(engine, plan)
-        if measured.within_bound:
+        if setting is engine.settings[0] or not engine.judged:
+            rows[-1]["queries_per_second"] = _throughput(engine, plan)
+        if measured.within_bound and engine.judged:
             break
     best = min(range(len(passes)), key=lambda i: (passes[i].judged.rate, passes[i].p50_ms))
     rows[best]["tuned"] = True
-    if best > 0:
+    if "queries_per_second" not in rows[best]:
         engine.configure(engine.settings[best])
         rows[best]["queries_per_second"] = _throughput(engine, plan)
     return rows
