@@ -35,8 +35,8 @@ from visagedb_server.services import (
 )
 
 _LOG = structlog.get_logger("visagedb.server")
-_MESSAGE_BYTES_MAX: Final = limits.IMAGE_BYTES_MAX + 4 * limits.MIB
-"""Room for the largest image and what goes with it, so that our limit answers first."""
+_MESSAGE_BYTES_MAX: Final = 2 * limits.IMAGE_BYTES_MAX + 4 * limits.MIB
+"""Room for two of the largest images, as a comparison has, so that our limit answers first."""
 
 SERVICES: Final = tuple(
     descriptor.full_name

@@ -189,7 +189,7 @@ def every_call(victim: Api) -> Calls:
     return calls(victim)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(data=st.data())
 def test_any_request_is_answered_or_refused_with_a_reason(
     every_call: Calls, data: st.DataObject
