@@ -20,6 +20,7 @@ _STOP_SECONDS_MAX = 60
 class Server(Engine):
     """`Client.identify` with vectors; clients and server share the machine."""
 
+    notes = "clients, all in one process, and server share the cores; memory is the whole server's"
     _process: subprocess.Popen[str] | None = None
 
     def load(self) -> None:

@@ -18,7 +18,7 @@ _QUERY = f"SELECT id FROM faces ORDER BY embedding <=> %s LIMIT {TOP_K}"  # noqa
 class PgVector(Engine):
     """HNSW of pgvector's defaults; a connection per client."""
 
-    notes = f"its ef_search ends at {_EF_MAX:,}"
+    notes = f"ef_search ends at {_EF_MAX:,}; the kernel's cache of its files is not counted"
     settings = tuple(Setting(f"ef {ef}", {"ef": ef}) for ef in (40, 200, _EF_MAX))
     _server: Any = None
 

@@ -1,7 +1,7 @@
 """Plots of a run: latency against mates lost, and cost against the size of the gallery."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from search.registry import ENGINES
 
@@ -14,14 +14,17 @@ _FAMILIES: Final = {
 }
 _NONE_LOST: Final = 0.004
 """Where a loss of zero is drawn, in percent: a logarithm has no zero."""
-_LABEL_STEP: Final = 0.033
+_LINE_HEIGHT: Final = 0.036
 """Labels closer than this, as a share of the axes, are moved apart."""
+
+Labels: TypeAlias = list[tuple[float, float, str, str]]
+"""Position, text and colour."""
 
 
 def plot_loss(run: dict[str, Any], path: Path) -> None:
     """Latency of one query against mates lost, one line per engine over its settings."""
     figure, axes = _canvas()
-    labels = []
+    labels: Labels = []
     for engine in run["engines"]:
         settings = engine.get("settings", [])
         if not settings or not engine["judged"]:
@@ -35,7 +38,7 @@ def plot_loss(run: dict[str, Any], path: Path) -> None:
         labels.append((x[0], y[0], engine["title"], colour))
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_ylim(_NONE_LOST * 0.45, 160)
+    axes.set_ylim(_NONE_LOST * 0.09, 160)
     axes.set_yticks([_NONE_LOST, 0.01, 0.1, 1, 10, 100], ["none", "0.01", "0.1", "1", "10", "100"])
     axes.minorticks_off()
     low, high = axes.get_xlim()
@@ -61,15 +64,16 @@ def plot_loss(run: dict[str, Any], path: Path) -> None:
         fontsize=9,
         color="#555555",
     )
-    _label(axes, labels)
-    _legend(axes)
+    _label(axes, [label for label in labels if label[1] > _NONE_LOST])
+    _label_below(axes, [label for label in labels if label[1] == _NONE_LOST])
+    _legend(axes, {ENGINES[engine["engine"]].family for engine in run["engines"]})
     figure.savefig(path, dpi=160, bbox_inches="tight")
 
 
 def plot_sweep(runs: list[dict[str, Any]], path: Path) -> None:
     """Latency at the tuned setting against the number of vectors."""
     figure, axes = _canvas()
-    labels = []
+    labels: Labels = []
     for name in {engine["engine"]: None for run in runs for engine in run["engines"]}:
         points = [point for run in runs if (point := _tuned(run, name))]
         if not points:
@@ -144,31 +148,58 @@ def _milliseconds(axes: Any, which: str = "x") -> None:
     place(ticks, [f"{tick:g}" for tick in ticks])
 
 
-def _label(axes: Any, labels: list[tuple[float, float, str, str]]) -> None:
+def _label(axes: Any, labels: Labels) -> None:
     """Writes each name beside its point, moved down where two would overlap."""
-    to_axes = axes.transData + axes.transAxes.inverted()
     placed: list[tuple[float, float]] = []
-    points = [(*to_axes.transform((x, y)), text, colour) for x, y, text, colour in labels]
-    for x, y, text, colour in sorted(points, key=lambda point: -point[1]):
+    for x, y, text, colour in sorted(_in_axes(axes, labels), key=lambda point: -point[1]):
         height = y
-        while any(abs(height - v) < _LABEL_STEP and abs(x - u) < 0.17 for u, v in placed):
-            height -= _LABEL_STEP / 4
+        while any(abs(height - v) < _LINE_HEIGHT and abs(x - u) < 0.15 for u, v in placed):
+            height -= _LINE_HEIGHT / 4
         placed.append((x, height))
-        line = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6}
-        axes.annotate(
-            text,
-            (x, y),
-            (x + 0.013, height),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
-            fontsize=9,
-            color=colour,
-            va="center",
-            arrowprops=line if abs(height - y) > 0.012 else None,
-        )
+        _annotate(axes, (x, y), (x + 0.013, height), text, colour)
 
 
-def _legend(axes: Any) -> None:
+def _label_below(axes: Any, labels: Labels) -> None:
+    """Writes the names of points that lie on one line under them, in as many rows as needed."""
+    ends: list[float] = []
+    for x, y, text, colour in sorted(_in_axes(axes, labels)):
+        free = [row for row, end in enumerate(ends) if end < x]
+        row = free[0] if free else len(ends)
+        ends[row : row + 1] = [x + 0.0115 * len(text) + 0.02]
+        _annotate(axes, (x, y), (x, y - (row + 1.1) * _LINE_HEIGHT), text, colour)
+
+
+def _in_axes(axes: Any, labels: Labels) -> list[tuple[float, float, str, str]]:
+    """Positions as shares of the axes."""
+    convert = axes.transData + axes.transAxes.inverted()
+    return [(*convert.transform((x, y)), text, colour) for x, y, text, colour in labels]
+
+
+def _annotate(
+    axes: Any, point: tuple[float, float], place: tuple[float, float], text: str, colour: str
+) -> None:
+    line = {
+        "arrowstyle": "-",
+        "color": colour,
+        "linewidth": 0.6,
+        "alpha": 0.6,
+        "shrinkB": 4,
+        "relpos": (0, 0.9),
+    }
+    axes.annotate(
+        text,
+        point,
+        place,
+        xycoords="axes fraction",
+        textcoords="axes fraction",
+        fontsize=9,
+        color=colour,
+        va="center",
+        arrowprops=line if abs(place[1] - point[1]) > 0.012 else None,
+    )
+
+
+def _legend(axes: Any, families: set[str]) -> None:
     from matplotlib.lines import (  # type: ignore[import-not-found,unused-ignore]
         Line2D,
     )
@@ -176,5 +207,6 @@ def _legend(axes: Any) -> None:
     handles = [
         Line2D([], [], marker="o", linestyle="-", color=colour, label=_FAMILIES[family])
         for family, colour in _COLOURS.items()
+        if family in families
     ]
     axes.legend(handles=handles, frameon=False, fontsize=9, loc="upper right")
