@@ -38,7 +38,7 @@ def run(file: Path | None, **flags: Any) -> int:
         return _refuse(error.message, 1)
     server.start()
     print(f"listening on {server.address}", flush=True)
-    stop.requested.wait()
+    stop.wait()
     server.stop()
     return 0
 
@@ -49,14 +49,30 @@ def _refuse(message: str, code: int) -> int:
 
 
 class _StopSignal:
-    """The first SIGINT or SIGTERM asks for a graceful stop, the second ends the process."""
+    """The first SIGINT or SIGTERM asks for a graceful stop, the second ends the process.
+
+    Each arrives as a byte in a pipe, whichever thread the system has interrupted with it. A
+    handler in Python would wait for the main thread, which may sleep in a lock.
+    """
 
     def __init__(self) -> None:
-        self.requested = threading.Event()
+        self._pipe, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer)
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._receive)
+            signal.signal(number, _leave_to_the_pipe)
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.requested.is_set():
-            os._exit(128 + number)
-        self.requested.set()
+    def wait(self) -> None:
+        """Waits for the first signal."""
+        self._next()
+        threading.Thread(target=self._exit_at_the_next, daemon=True).start()
+
+    def _next(self) -> int:
+        return os.read(self._pipe, 1)[0]
+
+    def _exit_at_the_next(self) -> None:
+        os._exit(128 + self._next())
+
+
+def _leave_to_the_pipe(number: int, frame: FrameType | None) -> None:
+    return None
