@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from visagedb_indexer import commands, limits, validation
 from visagedb_indexer.commands import Command, Effects, Result
-from visagedb_indexer.errors import FaceNotFoundError, InvalidArgumentError
+from visagedb_indexer.errors import FaceNotFoundError, InvalidArgumentError, StorageCorruptError
 from visagedb_indexer.filters import parse_filter
 from visagedb_indexer.gallery_values import (
     Candidate,
@@ -283,11 +283,13 @@ class Gallery:
         while True:
             generation, index_generation = self._counters.generation, self._engine.generation
             hits = self._engine.search(request)
-            candidates = self._candidates(hits)
-            # An identity deleted since the search leaves a gap; search again to fill it.
+            candidates, stored_generation = self._candidates(hits)
             if len(candidates) == len(hits):
                 exact = request.exact or index_generation == 0
                 return SearchAnswer(tuple(candidates), generation, index_generation, exact)
+            # An identity deleted since the search leaves a gap; search again to fill it.
+            if stored_generation == generation:
+                raise StorageCorruptError("the database has lost faces that it had when opened")
 
     def compare(self, probe: Vector, identity_id: str) -> tuple[float, FaceRecord]:
         """The highest score of a probe against the faces of one identity, and that face.
@@ -358,7 +360,8 @@ class Gallery:
         with self._store.read() as view:
             return view.cluster(clustering_id, rank)
 
-    def _candidates(self, hits: list[Hit]) -> list[Candidate]:
+    def _candidates(self, hits: list[Hit]) -> tuple[list[Candidate], int]:
+        """Those hits that are still stored, and the generation of the store they come from."""
         found = []
         with self._store.read() as view:
             for hit in hits:
@@ -366,7 +369,7 @@ class Gallery:
                 face = view.face(hit.number, hit.ordinal)
                 if identity is not None and face is not None:
                     found.append(Candidate(identity, face, hit.score))
-        return found
+            return found, view.counters().generation
 
     def _numbers_with_label(self, key: str, value: str | None) -> list[int]:
         with self._store.read() as view:

@@ -47,7 +47,7 @@ class ServerConfig(BaseSettings):
     device: str = Field("cpu", description="Where the networks run: cpu or cuda.")
     models: tuple[Path, ...] = Field((), description="Model cards, or folders of them.")
     default_model: str = Field("sface", description="Model of galleries that name none.")
-    threads: int = Field(32, ge=2, le=1024, description="Requests served at once.")
+    threads: int = Field(64, ge=2, le=1024, description="Requests served at once.")
     requests_max: int = Field(
         1024, ge=2, le=100_000, description="Requests served and waiting; more are refused."
     )

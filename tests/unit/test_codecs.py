@@ -1,4 +1,6 @@
 import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from visagedb_indexer.errors import StorageCorruptError
 from visagedb_indexer.store import records, schema
 from visagedb_indexer.store.blocks import Column, ColumnReader, ColumnWriter
 from visagedb_indexer.store.environment import Environment
+from visagedb_indexer.store.row_map import RowMap
 from visagedb_indexer.values import Box, Landmarks, ModelIdentity, Point, Quality
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -110,23 +113,38 @@ def test_a_column_gives_back_any_rows_in_any_order(
     cut = data.draw(st.integers(0, count))
     with environment.write() as txn:
         txn.drop(environment.handle(schema.VECTORS), delete=False)
+
+
+    @contextmanager
+    def open_column() -> Iterator[ColumnReader]:
+        with environment.read() as txn:
+            yield ColumnReader(environment, txn, column)
+
+    # One map has seen every commit, the other reads all addresses at the end.
+    row_map, fresh_map = RowMap(column, open_column), RowMap(column, open_column)
     for part in (range(cut), range(cut, count)):
         with environment.write() as txn:
             writer = ColumnWriter(environment, txn, column)
             for ordinal in part:
                 writer.put(ordinal, rows[ordinal])
-            writer.flush()
+            changed = writer.flush()
+        row_map.follow(changed)
+        if part:
+            row_map.gather(np.array([part[-1]]))
     order = data.draw(st.lists(st.integers(0, count - 1), max_size=50))
-    with environment.read() as txn:
-        reader = ColumnReader(environment, txn, column)
-        np.testing.assert_array_equal(reader.gather(np.array(order, dtype=np.int64)), rows[order])
-        start = data.draw(st.integers(0, count - 1))
+    start = data.draw(st.integers(0, count - 1))
+    with open_column() as reader:
+        for rows_by_address in (row_map, fresh_map):
+            found = rows_by_address.gather(np.array(order, dtype=np.int64))
+            np.testing.assert_array_equal(found, rows[order])
+            with pytest.raises(StorageCorruptError):
+                rows_by_address.gather(np.array([count + column.rows_per_block], dtype=np.int64))
         blocks = list(reader.blocks(start))
         first = blocks[0][0]
         assert first <= start < first + column.rows_per_block
-        np.testing.assert_array_equal(np.concatenate([b for _, b in blocks]), rows[first:])
-        with pytest.raises(StorageCorruptError):
-            reader.gather(np.array([count + column.rows_per_block], dtype=np.int64))
+        stored = np.concatenate([block for _, block in blocks])
+        np.testing.assert_array_equal(stored[: count - first], rows[first:])
+        assert not stored[count - first :].any()
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 3, 127, 128, 512, 2047, 2048])

@@ -30,6 +30,7 @@ from visagedb_indexer.store.records import (
     encode,
 )
 from visagedb_indexer.store.requests import RequestReader, RequestWriter
+from visagedb_indexer.store.row_map import RowMap
 from visagedb_indexer.values import Vector
 
 NO_OWNER = -1
@@ -68,6 +69,7 @@ class GalleryStore:
             schema.VECTORS, "<f4", record.model.dimension, limits.BLOCK_BYTES
         )
         self.owner_column = Column.of(schema.OWNERS, "<i4", 1, OWNER_BLOCK_BYTES)
+        self.vector_rows = RowMap(self.vector_column, self._open_vectors)
 
     @contextmanager
     def read(self) -> Iterator["Reader"]:
@@ -81,7 +83,13 @@ class GalleryStore:
         with self.environment.write() as txn:
             transaction = Transaction(self, txn)
             yield transaction
-            transaction.flush()
+            changed = transaction.flush()
+        self.vector_rows.follow(changed)
+
+    @contextmanager
+    def _open_vectors(self) -> Iterator[ColumnReader]:
+        with self.environment.read() as txn:
+            yield ColumnReader(self.environment, txn, self.vector_column)
 
     def close(self) -> None:
         """Closes the environment."""
@@ -94,6 +102,7 @@ class Reader:
     def __init__(self, store: GalleryStore, txn: LmdbTransaction) -> None:
         self._txn = txn
         self._db = store.environment.handle
+        self._gather = store.vector_rows.gather
         self._vectors = ColumnReader(store.environment, txn, store.vector_column)
         self._owners = ColumnReader(store.environment, txn, store.owner_column)
         self.requests = RequestReader(store.environment, txn)
@@ -196,7 +205,7 @@ class Reader:
 
     def vectors(self, ordinals: NDArray[np.int64]) -> Vector:
         """Vectors by ordinal, shape (len(ordinals), dimension), float32."""
-        return cast("Vector", self._vectors.gather(ordinals))
+        return cast("Vector", self._gather(ordinals))
 
     def vector_blocks(self, start: int = 0) -> Iterator[tuple[int, Vector]]:
         """All vectors from the block that holds `start`: first ordinal and rows.
@@ -210,7 +219,7 @@ class Reader:
         blocks = [rows[:, 0] for _, rows in self._owners.blocks()]
         if not blocks:
             return np.empty(0, dtype=np.int32)
-        return np.concatenate(blocks).astype(np.int32)
+        return np.concatenate(blocks)[: self.counters().next_ordinal].astype(np.int32)
 
     def clustering(self, clustering_id: str) -> ClusteringRecord:
         """A clustering by id.
@@ -324,12 +333,17 @@ class Transaction(Reader):
             key = schema.cluster_key(record.id, rank)
             self._txn.put(key, encode(cluster), db=self._db(schema.CLUSTERS))
 
-    def flush(self) -> None:
-        """Writes what was collected; called once, before the commit."""
-        self._vector_writer.flush()
+    def flush(self) -> list[int]:
+        """Writes what was collected, once, before the commit.
+
+        Returns:
+            The blocks of vectors that have changed.
+        """
+        changed = self._vector_writer.flush()
         self._owner_writer.flush()
         if self._counters != self._counters_before:
             self._txn.put(schema.COUNTERS_KEY, encode(self._counters), db=self._db(schema.META))
+        return changed
 
     def _remove_face(self, number: int, face: FaceRecord) -> None:
         key = schema.u32(number)

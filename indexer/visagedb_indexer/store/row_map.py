@@ -1,0 +1,137 @@
+"""Rows of a column by their address in the database's memory map.
+
+Rescoring reads some hundred rows that lie anywhere. One lookup per row costs more than the
+scan that found them, so the address of every block is kept in an array, and a gather is one
+indexing operation of numpy on the map itself: for 200 rows of 512 bytes 15 microseconds
+instead of a millisecond.
+
+Why an address is safe to read
+------------------------------
+LMDB never changes a page in place: a changed block is written elsewhere, and its old pages
+are used again only when no reader is left that could see them. A reader opens its
+transaction first and takes the addresses afterwards. The single writer updates the
+addresses after each commit and before it begins the next. So to a reader of commit S the
+addresses are those of S or later, or, if S is being published at this moment, of S - 1.
+
+- Pages of a later commit stay as they are while the reader lives: what is freed after S is
+  not used again before it ends.
+- Pages of S - 1 that commit S has freed may be used again only by a writer that sees no
+  reader of S or earlier.
+
+Either way the bytes are those of a committed version of the block. If a row was added or
+deleted in between, the gallery's table of owners says so.
+"""
+
+import ctypes
+import math
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visagedb_indexer.errors import StorageCorruptError
+from visagedb_indexer.store.blocks import Column, ColumnReader
+
+_PAGE_BYTES: Final = 4096
+_PAGE_HEADER_BYTES: Final = 16
+"""A block is larger than a page, so LMDB keeps it on pages of its own, after this header."""
+_ADDRESS_BITS: Final = 47
+"""What a process can address on 64-bit machines with four-level page tables."""
+_CAPACITY_MIN: Final = 256
+
+OpenColumn: TypeAlias = Callable[[], AbstractContextManager[ColumnReader]]
+
+
+class RowMap:
+    """Gathers rows of one column.
+
+    Args:
+        column: Its shape.
+        open_column: Opens a reader of the column in a new read transaction.
+    """
+
+    def __init__(self, column: Column, open_column: OpenColumn) -> None:
+        self._column = column
+        self._open = open_column
+        self._lock = threading.Lock()
+        self._addresses: NDArray[np.int64] | None = None
+        row_bytes = column.row_bytes
+        # Rows of one map begin at multiples of this step from the first header's end.
+        self._step = math.gcd(_PAGE_BYTES, row_bytes)
+        self._rows = _address_space(row_bytes, self._step)
+
+    def gather(self, ordinals: NDArray[np.int64]) -> NDArray[np.generic]:
+        """Rows by ordinal, in the order asked for: shape (len(ordinals), width), a copy.
+
+        To be called inside a read transaction that was opened before.
+
+        Raises:
+            StorageCorruptError: A row that should exist does not.
+        """
+        addresses = self._addresses
+        if addresses is None:
+            addresses = self._load()
+        column = self._column
+        blocks = ordinals // column.rows_per_block
+        if len(ordinals) and (blocks.max() >= len(addresses) or not addresses[blocks].all()):
+            raise StorageCorruptError(f"a block of {column.database.name.decode()} is missing")
+        offsets = ordinals % column.rows_per_block * column.row_bytes
+        rows: NDArray[np.void] = self._rows[
+            (addresses[blocks] - _PAGE_HEADER_BYTES + offsets) // self._step
+        ]
+        gathered: NDArray[np.generic] = rows.view(column.dtype)
+        return gathered.reshape(len(ordinals), column.width)
+
+    def follow(self, blocks: Iterable[int]) -> None:
+        """Takes over the new addresses of blocks that a commit has just changed."""
+        changed = list(blocks)
+        if not changed:
+            return
+        with self._lock:
+            if self._addresses is None:
+                return
+            try:
+                with self._open() as reader:
+                    for block in changed:
+                        self._set(block, reader.address(block))
+            except Exception:
+                # What cannot be followed must not be used; the next gather reads all anew.
+                self._addresses = None
+                raise
+
+    def _load(self) -> NDArray[np.int64]:
+        with self._lock:
+            if self._addresses is None:
+                # A transaction opened under the lock sees every commit already followed.
+                with self._open() as reader:
+                    found = list(reader.addresses())
+                self._addresses = np.zeros(max(_CAPACITY_MIN, 2 * len(found)), dtype=np.int64)
+                for block, address in found:
+                    self._set(block, address)
+            return self._addresses
+
+    def _set(self, block: int, address: int) -> None:
+        assert self._addresses is not None
+        assert (address - _PAGE_HEADER_BYTES) % self._step == 0, "a block shares its page"
+        if block >= len(self._addresses):
+            grown = np.zeros(2 * block + 2, dtype=np.int64)
+            grown[: len(self._addresses)] = self._addresses
+            self._addresses = grown
+        self._addresses[block] = address
+
+
+def _address_space(row_bytes: int, step: int) -> NDArray[np.void]:
+    """All of this process's memory as overlapping rows, one every `step` bytes.
+
+    Creating it reads nothing; only rows at addresses that LMDB gave are ever looked at.
+    """
+    memory = (ctypes.c_uint8 * row_bytes).from_address(_PAGE_HEADER_BYTES)
+    first = np.ctypeslib.as_array(memory).view(f"V{row_bytes}")
+    count = ((1 << _ADDRESS_BITS) - row_bytes) // step
+    rows: NDArray[np.void] = np.lib.stride_tricks.as_strided(
+        first, shape=(count,), strides=(step,), writeable=False
+    )
+    return rows
