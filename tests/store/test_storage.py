@@ -282,3 +282,14 @@ def test_stored_bytes_that_are_damaged_are_reported_as_damage(gallery: Gallery) 
     with contextlib.suppress(IndexerError):
         gallery.identify(vectors[0], SearchOptions())
     assert gallery.counters == before
+
+
+def test_a_search_whose_faces_are_lost_ends_with_an_error(gallery: Gallery) -> None:
+    vectors = random_vectors(3, 16)
+    for i in range(3):
+        enroll(gallery, f"p{i}", vectors[i])
+    environment = gallery._store.environment
+    with environment.write() as txn:
+        txn.drop(environment._handles[b"faces"], delete=False)
+    with pytest.raises(StorageCorruptError, match="lost faces"):
+        gallery.identify(vectors[0], SearchOptions())
