@@ -283,12 +283,12 @@ class Gallery:
         while True:
             generation, index_generation = self._counters.generation, self._engine.generation
             hits = self._engine.search(request)
-            candidates, stored_generation = self._candidates(hits)
+            candidates = self._candidates(hits)
             if len(candidates) == len(hits):
                 exact = request.exact or index_generation == 0
                 return SearchAnswer(tuple(candidates), generation, index_generation, exact)
             # An identity deleted since the search leaves a gap; search again to fill it.
-            if stored_generation == generation:
+            if self._stored_generation() == generation:
                 raise StorageCorruptError("the database has lost faces that it had when opened")
 
     def compare(self, probe: Vector, identity_id: str) -> tuple[float, FaceRecord]:
@@ -360,8 +360,8 @@ class Gallery:
         with self._store.read() as view:
             return view.cluster(clustering_id, rank)
 
-    def _candidates(self, hits: list[Hit]) -> tuple[list[Candidate], int]:
-        """Those hits that are still stored, and the generation of the store they come from."""
+    def _candidates(self, hits: list[Hit]) -> list[Candidate]:
+        """Those hits that are still stored."""
         found = []
         with self._store.read() as view:
             for hit in hits:
@@ -369,7 +369,11 @@ class Gallery:
                 face = view.face(hit.number, hit.ordinal)
                 if identity is not None and face is not None:
                     found.append(Candidate(identity, face, hit.score))
-            return found, view.counters().generation
+        return found
+
+    def _stored_generation(self) -> int:
+        with self._store.read() as view:
+            return view.counters().generation
 
     def _numbers_with_label(self, key: str, value: str | None) -> list[int]:
         with self._store.read() as view:

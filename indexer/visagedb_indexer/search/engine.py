@@ -113,13 +113,12 @@ class SearchEngine:
             # A face may be in the codes and still in the tail while rows move over.
             found = found[found < index.indexed]
             scores = view.vectors(found) @ request.vector
-            newest = top(tail, wanted)
-            hits = _group(
-                faces,
-                np.concatenate([found, newest + index.indexed]),
-                np.concatenate([scores, tail[newest]]),
-                request,
-            )
+            ordinals, every = found, scores
+            if len(tail):
+                newest = top(tail, wanted)
+                ordinals = np.concatenate([found, newest + index.indexed])
+                every = np.concatenate([scores, tail[newest]])
+            hits = _group(faces, ordinals, every, request)
             low_enough = request.min_score is not None and (
                 len(scores) and scores.min() < request.min_score
             )
@@ -179,6 +178,8 @@ def _scan_tail(
     view: VectorView, faces: FacesView, start: int, request: SearchRequest
 ) -> NDArray[np.float32]:
     """Exact scores of the faces from `start` on; minus infinity where not allowed."""
+    if start >= faces.count:
+        return np.empty(0, dtype=np.float32)
     scores = scan(view, request.vector, start, faces.count, request.deadline)
     passing = FacesView(faces.owners[start:]).passing(request.allowed)
     scores[~passing] = _NOTHING
@@ -215,8 +216,13 @@ def _group(
         kept &= scores >= request.min_score
     ordinals, scores, owners = ordinals[kept], scores[kept], owners[kept]
     order = np.lexsort((ordinals, -scores))
-    _, first = np.unique(owners[order], return_index=True)
-    best = order[np.sort(first)[: request.top_k]]
-    return [
-        Hit(int(owners[i]), int(ordinals[i]), float(np.clip(scores[i], -1.0, 1.0))) for i in best
-    ]
+    hits: dict[int, Hit] = {}
+    rows = zip(
+        owners[order].tolist(), ordinals[order].tolist(), scores[order].tolist(), strict=True
+    )
+    for number, ordinal, score in rows:
+        if number not in hits:
+            hits[number] = Hit(number, ordinal, max(-1.0, min(1.0, score)))
+            if len(hits) == request.top_k:
+                break
+    return list(hits.values())

@@ -123,8 +123,8 @@ class Reader:
 
     def find_identity(self, identity_id: str) -> IdentityRecord | None:
         """An identity by id, or None."""
-        data = self._txn.get(identity_id.encode(), db=self._db(schema.IDENTITIES))
-        return None if data is None else decode(data, IdentityRecord)
+        number = self._txn.get(identity_id.encode(), db=self._db(schema.IDENTITY_IDS))
+        return None if number is None else self.identity_by_number(schema.read_u32(bytes(number)))
 
     def identity(self, identity_id: str) -> IdentityRecord:
         """An identity by id.
@@ -141,12 +141,12 @@ class Reader:
 
     def identity_by_number(self, number: int) -> IdentityRecord | None:
         """An identity by its number, or None when it has been deleted."""
-        data = self._txn.get(schema.u32(number), db=self._db(schema.NUMBERS))
-        return None if data is None else self.find_identity(bytes(data).decode())
+        data = self._txn.get(schema.u32(number), db=self._db(schema.IDENTITIES))
+        return None if data is None else decode(data, IdentityRecord)
 
     def numbers(self) -> NDArray[np.uint32]:
         """The numbers of all identities, ascending."""
-        with self._txn.cursor(db=self._db(schema.NUMBERS)) as cursor:
+        with self._txn.cursor(db=self._db(schema.IDENTITIES)) as cursor:
             keys = b"".join(bytes(key) for key in cursor.iternext(keys=True, values=False))
         return np.frombuffer(keys, dtype=">u4").astype(np.uint32)
 
@@ -272,9 +272,8 @@ class Transaction(Reader):
         counters = self._counters
         record = replace(record, number=counters.next_number)
         self._put_identity(record)
-        self._txn.put(
-            schema.u32(record.number), record.id.encode(), db=self._db(schema.NUMBERS), append=True
-        )
+        number = schema.u32(record.number)
+        self._txn.put(record.id.encode(), number, db=self._db(schema.IDENTITY_IDS))
         self._put_labels(record)
         self._count(identities=1, numbers=1)
         return record
@@ -296,8 +295,8 @@ class Transaction(Reader):
             self._txn.delete(
                 schema.label_key(key, value, record.number), db=self._db(schema.LABELS)
             )
-        self._txn.delete(record.id.encode(), db=self._db(schema.IDENTITIES))
-        self._txn.delete(schema.u32(record.number), db=self._db(schema.NUMBERS))
+        self._txn.delete(record.id.encode(), db=self._db(schema.IDENTITY_IDS))
+        self._txn.delete(schema.u32(record.number), db=self._db(schema.IDENTITIES))
         self._count(identities=-1, faces=-len(faces))
         return [face.ordinal for face in faces]
 
@@ -354,7 +353,8 @@ class Transaction(Reader):
         self._owner_writer.put(face.ordinal, NO_OWNER)
 
     def _put_identity(self, record: IdentityRecord) -> None:
-        self._txn.put(record.id.encode(), encode(record), db=self._db(schema.IDENTITIES))
+        number = schema.u32(record.number)
+        self._txn.put(number, encode(record), db=self._db(schema.IDENTITIES))
 
     def _put_labels(self, record: IdentityRecord) -> None:
         for key, value in record.labels.items():

@@ -24,8 +24,8 @@ class SubDatabase:
 
 
 META: Final = SubDatabase(b"meta", 1, "b'format' -> u32; b'counters', b'gallery' -> records")
-IDENTITIES: Final = SubDatabase(b"identities", 1, "identity id -> IdentityRecord")
-NUMBERS: Final = SubDatabase(b"numbers", 1, "identity number -> identity id")
+IDENTITIES: Final = SubDatabase(b"identities", 1, "identity number -> IdentityRecord")
+IDENTITY_IDS: Final = SubDatabase(b"identity_ids", 1, "identity id -> identity number")
 FACES: Final = SubDatabase(b"faces", 1, "identity number, ordinal -> FaceRecord")
 FACE_IDS: Final = SubDatabase(b"face_ids", 1, "identity number, face id -> ordinal")
 CONTENTS: Final = SubDatabase(b"contents", 1, "identity number, sha256 -> ordinal")
@@ -38,7 +38,7 @@ CLUSTERINGS: Final = SubDatabase(b"clusterings", 1, "clustering id -> Clustering
 CLUSTERS: Final = SubDatabase(b"clusters", 1, "clustering id, 0, rank -> ClusterRecord")
 
 GALLERY_DATABASES: Final = (
-    META, IDENTITIES, NUMBERS, FACES, FACE_IDS, CONTENTS, LABELS, REQUESTS, REQUEST_TIMES,
+    META, IDENTITIES, IDENTITY_IDS, FACES, FACE_IDS, CONTENTS, LABELS, REQUESTS, REQUEST_TIMES,
     VECTORS, OWNERS, CLUSTERINGS, CLUSTERS,
 )  # fmt: skip
 
