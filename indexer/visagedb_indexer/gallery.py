@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from visagedb_indexer import commands, limits, validation
+from visagedb_indexer import commands, validation
 from visagedb_indexer.commands import Command, Effects, Result
-from visagedb_indexer.errors import FaceNotFoundError, InvalidArgumentError, StorageCorruptError
+from visagedb_indexer.errors import FaceNotFoundError, StorageCorruptError
 from visagedb_indexer.filters import parse_filter
 from visagedb_indexer.gallery_values import (
     Candidate,
@@ -269,8 +269,7 @@ class Gallery:
             InvalidArgumentError: An option is out of range.
             DeadlineExceededError: The deadline passed before the answer was there.
         """
-        if not 1 <= options.top_k <= limits.TOP_K_MAX:
-            raise InvalidArgumentError(f"top_k is 1 to {limits.TOP_K_MAX}", {"field": "top_k"})
+        validation.check_top_k(options.top_k)
         validation.check_cosine(options.min_score, "min_score")
         request = SearchRequest(
             vector=validation.unit_vector(probe, self.model.dimension),
@@ -288,8 +287,9 @@ class Gallery:
                 exact = request.exact or index_generation == 0
                 return SearchAnswer(tuple(candidates), generation, index_generation, exact)
             # An identity deleted since the search leaves a gap; search again to fill it.
-            if self._stored_generation() == generation:
-                raise StorageCorruptError("the database has lost faces that it had when opened")
+            with self._store.read() as view:
+                if view.counters().generation == generation:
+                    raise StorageCorruptError("the database has lost faces it had when opened")
 
     def compare(self, probe: Vector, identity_id: str) -> tuple[float, FaceRecord]:
         """The highest score of a probe against the faces of one identity, and that face.
@@ -370,10 +370,6 @@ class Gallery:
                 if identity is not None and face is not None:
                     found.append(Candidate(identity, face, hit.score))
         return found
-
-    def _stored_generation(self) -> int:
-        with self._store.read() as view:
-            return view.counters().generation
 
     def _numbers_with_label(self, key: str, value: str | None) -> list[int]:
         with self._store.read() as view:

@@ -74,6 +74,16 @@ def check_cosine(value: float | None, what: str) -> None:
         raise InvalidArgumentError(f"{what} is a cosine, -1 to 1", {"field": what})
 
 
+def check_top_k(value: int) -> None:
+    """How many identities a search returns.
+
+    Raises:
+        InvalidArgumentError: Zero, or more than the limit.
+    """
+    if not 1 <= value <= limits.TOP_K_MAX:
+        raise InvalidArgumentError(f"top_k is 1 to {limits.TOP_K_MAX}", {"field": "top_k"})
+
+
 def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
     """Labels of an identity.
 
