@@ -16,10 +16,11 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-import visagedb
 from common import running_server, write_results
 from rich.console import Console
 from rich.table import Table
+
+import visagedb
 from visagedb_indexer import limits
 from visagedb_indexer.faces.pipeline import FacePipeline, load_pipeline
 from visagedb_indexer.faces.registry import ModelRegistry

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+
 from visagedb_indexer.faces.align import align, landmark_points
 from visagedb_indexer.faces.cards import PRECISIONS, ModelCard
 from visagedb_indexer.faces.decode import Pixels, decode

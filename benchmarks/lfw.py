@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import visagedb
 from common import running_server, write_results
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+
+import visagedb
 
 GALLERY = "lfw"
 CONCURRENCY = 8

@@ -16,6 +16,7 @@ import numpy as np
 from common import write_results
 from rich.console import Console
 from rich.table import Table
+
 from visagedb_indexer.store import FaceRecord, GalleryRecord, GalleryStore, IdentityRecord
 from visagedb_indexer.values import ModelIdentity
 

@@ -1,7 +1,9 @@
 """Many searches at once over one connection, with asyncio.
 
-visagedb serve --data ./visagedb-data        # in another terminal
-python examples/async_identify.py
+Run it with
+
+    visagedb serve --data ./visagedb-data        # in another terminal
+    python examples/async_identify.py
 """
 
 import asyncio
@@ -9,6 +11,7 @@ import os
 import time
 
 import numpy as np
+
 import visagedb
 
 GALLERY = "async-example"

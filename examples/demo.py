@@ -18,11 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import visagedb
 from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 from sample_photos import sample_photos
+
+import visagedb
 from visagedb.drawing import annotate
 
 GALLERY, PILE = "demo", "unsorted"

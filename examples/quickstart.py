@@ -1,12 +1,15 @@
 """The first five minutes, with vectors made elsewhere.
 
-visagedb serve --data ./visagedb-data        # in another terminal
-python examples/quickstart.py
+Run it with
+
+    visagedb serve --data ./visagedb-data        # in another terminal
+    python examples/quickstart.py
 """
 
 import os
 
 import numpy as np
+
 import visagedb
 
 GALLERY = "quickstart"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sample_photos import SamplePhotos, SamplePhotosError, sample_photos
 from servers import make_config
+
 from visagedb_server.server import Server
 
 CHECKOUT = Path(__file__).resolve().parents[1]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.gallery_values import Enrollment, NewFace, NewIdentity
 from visagedb_indexer.store import FaceRecord, GalleryRecord, GalleryStore, IdentityRecord

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from google.longrunning import operations_pb2
+
 from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2, search_pb2
 from visagedb_server import services
 

@@ -9,6 +9,7 @@ import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.rpc import code_pb2, error_details_pb2
 from grpc_status import rpc_status
+
 from visagedb.v1 import (
     clusters_pb2,
     clusters_pb2_grpc,

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
 from visagedb_indexer.faces import registry as models
 from visagedb_indexer.faces.pipeline import FacePipeline, load_pipeline
 from visagedb_indexer.faces.registry import ModelRegistry

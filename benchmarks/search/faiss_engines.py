@@ -6,10 +6,10 @@ from typing import Any
 import faiss
 import numpy as np
 from numpy.typing import NDArray
-from visagedb_indexer.search.engine import rescored_candidates
 
 from search.engine import Engine, Place, Setting
 from search.workload import TOP_K
+from visagedb_indexer.search.engine import rescored_candidates
 
 _TRAINING_ROWS = 32_768
 

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from visagedb_indexer.database import Database
-from visagedb_indexer.gallery_values import SearchOptions
-from visagedb_indexer.search import SearchEngine, SearchRequest
-from visagedb_indexer.store import GalleryStore
 
 from search.engine import Engine
 from search.ours_data import GALLERY, gallery_folder, written
 from search.workload import TOP_K
+from visagedb_indexer.database import Database
+from visagedb_indexer.gallery_values import SearchOptions
+from visagedb_indexer.search import SearchEngine, SearchRequest
+from visagedb_indexer.store import GalleryStore
 
 SETTLED_SECONDS_MAX = 3600.0
 

@@ -4,11 +4,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+from search.workload import Workload
 from visagedb_indexer.database import Database
 from visagedb_indexer.store import FaceRecord, GalleryRecord, GalleryStore, IdentityRecord
 from visagedb_indexer.values import ModelIdentity
-
-from search.workload import Workload
 
 GALLERY = "benchmark"
 _COMMIT_ROWS = 4096

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-import visagedb
 from numpy.typing import NDArray
 
+import visagedb
 from search.engine import Engine
 from search.ours_data import GALLERY, written
 from search.workload import TOP_K

@@ -1,12 +1,14 @@
 """The client library of VisageDB, a face identity database.
 
-import visagedb
+Start a server with ``visagedb serve --data DIR``, then:
 
-with visagedb.Client() as client:
-client.create_gallery("staff")
-client.enroll("staff", "alice", image=Path("alice.jpg"))
-result = client.identify("staff", image=Path("door.jpg"))
-print(result.match)
+    import visagedb
+
+    with visagedb.Client() as client:
+        client.create_gallery("staff")
+        client.enroll("staff", "alice", image=Path("alice.jpg"))
+        result = client.identify("staff", image=Path("door.jpg"))
+        print(result.match)
 """
 
 from visagedb._answers import (

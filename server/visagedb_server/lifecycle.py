@@ -1,5 +1,6 @@
 """From settings to a running server, and to its end."""
 
+import gc
 import os
 import signal
 import sys
@@ -9,7 +10,6 @@ from types import FrameType
 from typing import Any
 
 from visagedb_indexer.errors import IndexerError
-
 from visagedb_server import logs
 from visagedb_server.config import ConfigError, ServerConfig
 from visagedb_server.server import Server
@@ -36,6 +36,8 @@ def run(file: Path | None, **flags: Any) -> int:
         server = Server(config)
     except IndexerError as error:
         return _refuse(error.message, 1)
+    # What lives as long as the server need not be looked through by every collection.
+    gc.freeze()
     server.start()
     print(f"listening on {server.address}", flush=True)
     stop.wait()

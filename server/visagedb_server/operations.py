@@ -12,11 +12,11 @@ import structlog
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
+
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.errors import CancelledError, IndexerError
 from visagedb_indexer.store import Catalogue, OperationRecord
 from visagedb_indexer.validation import check_request_id
-
 from visagedb_server import names
 from visagedb_server.errors import status_of
 

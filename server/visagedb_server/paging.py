@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final, TypeVar
 
 from google.protobuf.message import Message
+
 from visagedb_indexer import limits
 from visagedb_indexer.errors import InvalidArgumentError, InvalidPageTokenError
 

@@ -8,6 +8,7 @@ import structlog
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+
 from visagedb.v1 import (
     clusters_pb2,
     clusters_pb2_grpc,
@@ -21,7 +22,6 @@ from visagedb.v1 import (
 from visagedb_indexer import limits
 from visagedb_indexer.database import Database
 from visagedb_indexer.errors import UnavailableError
-
 from visagedb_server.calls import CallInterceptor
 from visagedb_server.config import ServerConfig
 from visagedb_server.extraction import Extractor

@@ -1,6 +1,7 @@
 """Servers in this process must not write to the output that tests of commands read."""
 
 import pytest
+
 from visagedb_server import logs
 
 

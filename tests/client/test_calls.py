@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from google.longrunning import operations_pb2
+
 from visagedb._api import clusters, faces, galleries, health, identities, search
 from visagedb._call import Call
 from visagedb._channel import KEEPALIVE_MS, channel_options, service_config

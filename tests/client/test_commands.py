@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from visagedb._cli._app import run
 from visagedb_server.commands import checks
 

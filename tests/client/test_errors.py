@@ -4,9 +4,10 @@ import pickle
 
 import grpc
 import pytest
-import visagedb
 from google.protobuf.any_pb2 import Any
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+import visagedb
 from visagedb import _errors as errors
 from visagedb._bulk import is_transient
 from visagedb._translate import error_from_status

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import visagedb
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+import visagedb
 from visagedb._api import faces, galleries, identities, search
 from visagedb._convert import template
 from visagedb._inputs import image_bytes, template_message, timestamp, vector_bytes

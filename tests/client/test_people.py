@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from visagedb._cli._people import identity_id, read_album, read_person
 from visagedb._names import check_id
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 import visagedb
 from visagedb._cli._app import run
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import visagedb
 from servers import start_process
+
+import visagedb
 
 DIMENSION = 32
 

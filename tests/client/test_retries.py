@@ -8,9 +8,10 @@ from typing import Any
 
 import grpc
 import pytest
-import visagedb
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+import visagedb
 from visagedb._translate import DETAILS_KEY
 from visagedb.v1 import galleries_pb2, identities_pb2
 

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import visagedb
 from PIL import Image
 from sample_photos import SamplePhotos
 from servers import start_process
+
+import visagedb
 
 GALLERY = "people"
 FILES = 48

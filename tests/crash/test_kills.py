@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from servers import ServerProcess, start_process
 from support import failures, random_vectors, run_together
-from visagedb.v1 import galleries_pb2, identities_pb2
 from wire import DIMENSION, Api
+
+from visagedb.v1 import galleries_pb2, identities_pb2
 
 KILLS = 8
 LANES = 6

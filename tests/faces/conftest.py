@@ -2,6 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+
 from visagedb_indexer.faces.pipeline import FacePipeline, load_pipeline
 from visagedb_indexer.faces.registry import ModelRegistry
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from visagedb_indexer.errors import (
     InvalidModelCardError,
     ModelDigestError,

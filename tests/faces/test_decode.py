@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
 from visagedb_indexer import limits
 from visagedb_indexer.errors import (
     CorruptImageError,

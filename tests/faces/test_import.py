@@ -8,6 +8,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional
+
 from visagedb_indexer.errors import (
     InvalidModelCardError,
     ModelFileMissingError,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 from sample_photos import SamplePhotos
+
 from visagedb_indexer.errors import CorruptImageError, EmptyImageError
 from visagedb_indexer.faces.align import align, landmark_points, similarity_transform
 from visagedb_indexer.faces.cards import TEMPLATES

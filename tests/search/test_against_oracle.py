@@ -15,6 +15,7 @@ from support import (
     unit,
     write_gallery,
 )
+
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.gallery_values import SearchOptions
 from visagedb_indexer.search import EngineState

@@ -17,6 +17,7 @@ from support import (
     run_together,
     write_gallery,
 )
+
 from visagedb_indexer import limits
 from visagedb_indexer.cluster_run import cluster_gallery
 from visagedb_indexer.errors import (

@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from support import assert_same_ranking, enroll, expected_ranking, gallery_record, random_vectors
+
 from visagedb_indexer.errors import (
     FaceExistsError,
     FaceNotFoundError,

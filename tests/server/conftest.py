@@ -1,8 +1,9 @@
 from collections.abc import Iterator
 
 import pytest
-from visagedb_server.server import Server
 from wire import Api
+
+from visagedb_server.server import Server
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@ import math
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from support import random_vectors
-from visagedb.v1 import galleries_pb2, types_pb2
 from wire import DIMENSION, Api, read_pages, refused
+
+from visagedb.v1 import galleries_pb2, types_pb2
 
 VECTORS = random_vectors(5, DIMENSION)
 

@@ -8,9 +8,10 @@ from google.longrunning import operations_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import make_config
+from wire import DIMENSION, Api, refusal_of
+
 from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2, search_pb2
 from visagedb_server.server import Server
-from wire import DIMENSION, Api, refusal_of
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 IDS = st.sampled_from(["people", "ada", "f", "x", "..", "", "é", "a" * 128, "a" * 129])

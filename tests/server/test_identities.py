@@ -6,8 +6,9 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from support import random_vectors, run_together
-from visagedb.v1 import identities_pb2, types_pb2
 from wire import DIMENSION, Api, read_pages, refused, template
+
+from visagedb.v1 import identities_pb2, types_pb2
 
 VECTORS = random_vectors(50, DIMENSION)
 ADA = "galleries/people/identities/ada"

@@ -11,9 +11,10 @@ import grpc
 import numpy as np
 import pytest
 from PIL import Image
+from wire import Api, read_pages, refusal_of, refused
+
 from visagedb.v1 import galleries_pb2, identities_pb2, search_pb2, types_pb2
 from visagedb_server.server import Server
-from wire import Api, read_pages, refusal_of, refused
 
 GALLERY = "images"
 FORMATS = ["bmp", "gif", "ico", "jpeg", "png", "tiff", "webp"]

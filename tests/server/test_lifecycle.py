@@ -11,6 +11,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 from servers import make_config
 from support import failures, random_vectors, run_together
+from wire import DIMENSION, Api, Refusal, refusal_of, refused
+
 from visagedb.v1 import (
     clusters_pb2,
     galleries_pb2,
@@ -20,7 +22,6 @@ from visagedb.v1 import (
 from visagedb_indexer.errors import DataDirectoryLockedError, UnavailableError
 from visagedb_indexer.gallery import Gallery
 from visagedb_server.server import SERVICES, Server
-from wire import DIMENSION, Api, Refusal, refusal_of, refused
 
 VECTORS = random_vectors(200, DIMENSION)
 

@@ -7,11 +7,12 @@ from google.longrunning import operations_pb2
 from google.protobuf.duration_pb2 import Duration
 from servers import make_config
 from support import mates, random_vectors
+from wire import DIMENSION, Api, read_pages, refused
+
 from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2
 from visagedb_indexer.store import Catalogue, OperationRecord
 from visagedb_server.server import Server
 from visagedb_server.services import clusters
-from wire import DIMENSION, Api, read_pages, refused
 
 CENTRES = random_vectors(4, DIMENSION)
 

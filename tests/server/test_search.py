@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 from support import TIE, mates, random_vectors
-from visagedb.v1 import search_pb2, types_pb2
 from wire import DIMENSION, Api, probe, refused, template
+
+from visagedb.v1 import search_pb2, types_pb2
 
 VECTORS = random_vectors(20, DIMENSION)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support import enroll, gallery_record, random_vectors
+
 from visagedb_indexer.database import Database
 from visagedb_indexer.errors import (
     DataDirectoryLockedError,

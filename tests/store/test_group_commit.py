@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support import failures, gallery_record, identity_record, run_together
+
 from visagedb_indexer.errors import (
     GalleryClosedError,
     IdentityExistsError,

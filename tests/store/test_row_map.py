@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+
 from visagedb_indexer.store import FaceRecord, GalleryRecord, GalleryStore, IdentityRecord
 from visagedb_indexer.values import ModelIdentity
 

@@ -16,6 +16,7 @@ from support import (
     run_together,
     write_gallery,
 )
+
 from visagedb_indexer import limits
 from visagedb_indexer.errors import (
     EtagMismatchError,

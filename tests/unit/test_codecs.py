@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from visagedb_indexer import limits
 from visagedb_indexer.errors import StorageCorruptError
 from visagedb_indexer.store import records, schema
@@ -113,7 +114,6 @@ def test_a_column_gives_back_any_rows_in_any_order(
     cut = data.draw(st.integers(0, count))
     with environment.write() as txn:
         txn.drop(environment.handle(schema.VECTORS), delete=False)
-
 
     @contextmanager
     def open_column() -> Iterator[ColumnReader]:

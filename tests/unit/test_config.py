@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from visagedb_server import DEFAULT_PORT
 from visagedb_server.config import ConfigError, ServerConfig
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import pytest
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2
+
 from visagedb.v1 import errors_pb2
 from visagedb_indexer import errors
 from visagedb_server.errors import CODES, DOMAIN, code_of, status_of

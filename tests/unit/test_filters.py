@@ -3,6 +3,7 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from visagedb_indexer import limits
 from visagedb_indexer.errors import InvalidFilterError
 from visagedb_indexer.filters import And, Filter, HasLabel, Not, Or, parse_filter

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support import identity_record
+
 from visagedb_indexer.filters import And, Filter, HasLabel, Not, Or, parse_filter
 from visagedb_indexer.label_index import LabelIndex
 from visagedb_indexer.store import IdentityRecord

@@ -5,6 +5,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 from hypothesis import given
 from hypothesis import strategies as st
+
 from visagedb_indexer import limits
 from visagedb_indexer.errors import InvalidArgumentError, InvalidNameError, InvalidPageTokenError
 from visagedb_server import names, paging

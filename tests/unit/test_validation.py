@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+
 from visagedb_indexer import limits, validation
 from visagedb_indexer.errors import (
     InvalidArgumentError,

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sample_photos import SamplePhotosError, sample_photos
+
 from visagedb_indexer.errors import (
     CorruptImageError,
     DeadlineExceededError,

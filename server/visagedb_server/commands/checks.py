@@ -210,6 +210,7 @@ def self_test(cards: tuple[Path, ...]) -> Iterator[Check]:
     fix = "visagedb models check"
     try:
         from PIL import Image
+
         from visagedb_indexer.faces.pipeline import load_pipeline
 
         start = time.perf_counter()

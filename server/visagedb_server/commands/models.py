@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
 from visagedb_indexer.errors import IndexerError
 from visagedb_indexer.faces.cards import ModelCard
 from visagedb_indexer.faces.registry import ModelRegistry

@@ -4,6 +4,7 @@ import uuid
 
 import grpc
 import numpy as np
+
 from visagedb.v1 import clusters_pb2, clusters_pb2_grpc
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.cluster_run import cluster_gallery
@@ -13,7 +14,6 @@ from visagedb_indexer.filters import parse_filter
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.store import ClusterRecord
 from visagedb_indexer.validation import check_cosine
-
 from visagedb_server import convert, names, paging
 from visagedb_server.calls import not_supported
 from visagedb_server.extraction import Extractor

@@ -1,13 +1,13 @@
 """GalleryService."""
 
 import grpc
+
 from visagedb.v1 import galleries_pb2, galleries_pb2_grpc
 from visagedb_indexer.database import Database
 from visagedb_indexer.errors import InvalidArgumentError
 from visagedb_indexer.gallery_values import GalleryPatch
 from visagedb_indexer.store import GalleryRecord
 from visagedb_indexer.values import ModelIdentity
-
 from visagedb_server import convert, names, paging
 from visagedb_server.calls import not_supported
 from visagedb_server.extraction import Extractor

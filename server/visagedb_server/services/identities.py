@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import grpc
 import numpy as np
+
 from visagedb.v1 import identities_pb2, identities_pb2_grpc, types_pb2
 from visagedb_indexer.database import Database
 from visagedb_indexer.errors import InvalidArgumentError
@@ -18,7 +19,6 @@ from visagedb_indexer.gallery_values import (
 )
 from visagedb_indexer.store import FaceRecord
 from visagedb_indexer.values import Vector
-
 from visagedb_server import convert, names, paging
 from visagedb_server.calls import deadline_of, not_supported
 from visagedb_server.extraction import ExtractOptions, Extractor, choose_face

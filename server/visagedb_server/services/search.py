@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import grpc
+
 from visagedb.v1 import search_pb2, search_pb2_grpc, types_pb2
 from visagedb_indexer import limits, validation
 from visagedb_indexer.database import Database
@@ -12,7 +13,6 @@ from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.gallery_values import SearchAnswer, SearchOptions
 from visagedb_indexer.store import GalleryRecord
 from visagedb_indexer.values import ExtractedFace, Extraction, ModelIdentity, Vector
-
 from visagedb_server import convert, names
 from visagedb_server.calls import deadline_of, not_supported
 from visagedb_server.decision import decide, threshold_for
