@@ -65,6 +65,19 @@ class LancePq(_Lance):
         return {"index_type": "IVF_PQ"}
 
 
+class LanceFinePq(_Lance):
+    """Its product codes as fine as ours, in one partition: a full scan."""
+
+    settings = (
+        Setting("refine 10", {"refine_factor": 10}),
+        Setting("refine 50", {"refine_factor": 50}),
+    )
+
+    def index_options(self) -> dict[str, Any]:
+        fine = self.workload.dimension // 2
+        return {"index_type": "IVF_PQ", "num_partitions": 1, "num_sub_vectors": fine}
+
+
 class LanceHnsw(_Lance):
     """Graph of one-byte codes."""
 

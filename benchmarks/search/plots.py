@@ -16,6 +16,7 @@ _NONE_LOST: Final = 0.004
 """Where a loss of zero is drawn, in percent: a logarithm has no zero."""
 _LINE_HEIGHT: Final = 0.036
 """Labels closer than this, as a share of the axes, are moved apart."""
+_CHARACTER_WIDTH: Final = 0.0085
 
 Labels: TypeAlias = list[tuple[float, float, str, str]]
 """Position, text and colour."""
@@ -33,12 +34,12 @@ def plot_loss(run: dict[str, Any], path: Path) -> None:
         x = [setting["p50_ms"] for setting in settings]
         y = [_drawn(setting["judged"]) for setting in settings]
         axes.plot(x, y, "-", color=colour, linewidth=1.2, alpha=0.5)
-        axes.plot(x[1:], y[1:], "o", color=colour, markersize=4.5)
-        axes.plot(x[:1], y[:1], "o", color=colour, markersize=7, markerfacecolor="white")
+        axes.plot(x[1:], y[1:], "o", color=colour, markersize=4.5, zorder=5)
+        axes.plot(x[:1], y[:1], "o", color=colour, markersize=7, markerfacecolor="white", zorder=5)
         labels.append((x[0], y[0], engine["title"], colour))
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_ylim(_NONE_LOST * 0.09, 160)
+    axes.set_ylim(_NONE_LOST * 0.09, 250)
     axes.set_yticks([_NONE_LOST, 0.01, 0.1, 1, 10, 100], ["none", "0.01", "0.1", "1", "10", "100"])
     axes.minorticks_off()
     low, high = axes.get_xlim()
@@ -149,23 +150,25 @@ def _milliseconds(axes: Any, which: str = "x") -> None:
 
 
 def _label(axes: Any, labels: Labels) -> None:
-    """Writes each name beside its point, moved down where two would overlap."""
+    """Writes each name above its point, higher where two would overlap: lines go down."""
     placed: list[tuple[float, float]] = []
-    for x, y, text, colour in sorted(_in_axes(axes, labels), key=lambda point: -point[1]):
-        height = y
-        while any(abs(height - v) < _LINE_HEIGHT and abs(x - u) < 0.15 for u, v in placed):
-            height -= _LINE_HEIGHT / 4
+    for x, y, text, colour in sorted(_in_axes(axes, labels), key=lambda point: point[1]):
+        height = y + 0.7 * _LINE_HEIGHT
+        while any(abs(height - v) < _LINE_HEIGHT and abs(x - u) < 0.12 for u, v in placed):
+            height += _LINE_HEIGHT / 4
         placed.append((x, height))
-        _annotate(axes, (x, y), (x + 0.013, height), text, colour)
+        _annotate(axes, (x, y), (x + 0.005, height), text, colour)
 
 
 def _label_below(axes: Any, labels: Labels) -> None:
     """Writes the names of points that lie on one line under them, in as many rows as needed."""
-    ends: list[float] = []
-    for x, y, text, colour in sorted(_in_axes(axes, labels)):
-        free = [row for row, end in enumerate(ends) if end < x]
-        row = free[0] if free else len(ends)
-        ends[row : row + 1] = [x + 0.0115 * len(text) + 0.02]
+    starts: list[float] = []
+    # From the right, so that no leader runs through a name that is there already.
+    for x, y, text, colour in sorted(_in_axes(axes, labels), reverse=True):
+        end = x + _CHARACTER_WIDTH * len(text) + 0.01
+        free = [row for row, start in enumerate(starts) if end < start]
+        row = free[0] if free else len(starts)
+        starts[row : row + 1] = [x]
         _annotate(axes, (x, y), (x, y - (row + 1.1) * _LINE_HEIGHT), text, colour)
 
 
@@ -186,6 +189,8 @@ def _annotate(
         "shrinkB": 4,
         "relpos": (0, 0.9),
     }
+    from matplotlib import patheffects  # type: ignore[import-not-found,unused-ignore]
+
     axes.annotate(
         text,
         point,
@@ -195,7 +200,8 @@ def _annotate(
         fontsize=9,
         color=colour,
         va="center",
-        arrowprops=line if abs(place[1] - point[1]) > 0.012 else None,
+        path_effects=[patheffects.withStroke(linewidth=3, foreground="white")],
+        arrowprops=line if abs(place[1] - point[1]) > _LINE_HEIGHT else None,
     )
 
 
@@ -209,4 +215,4 @@ def _legend(axes: Any, families: set[str]) -> None:
         for family, colour in _COLOURS.items()
         if family in families
     ]
-    axes.legend(handles=handles, frameon=False, fontsize=9, loc="upper right")
+    axes.legend(handles=handles, frameon=False, fontsize=9, loc="lower left")

@@ -42,6 +42,7 @@ ENGINES: Final = {
     "milvus-lite": Entry("milvus-lite", "search.milvus_engine:MilvusAuto", "database"),
     "milvus-lite-ivf": Entry("milvus-lite IVF", "search.milvus_engine:MilvusIvf", "database"),
     "lancedb": Entry("LanceDB", "search.lancedb_engine:LancePq", "database"),
+    "lancedb-fine": Entry("LanceDB, fine codes", "search.lancedb_engine:LanceFinePq", "database"),
     "lancedb-hnsw": Entry("LanceDB HNSW", "search.lancedb_engine:LanceHnsw", "database"),
     "pgvector": Entry("pgvector", "search.pgvector_engine:PgVector", "database"),
 }
