@@ -63,5 +63,5 @@ def cluster_gallery(
         method=METHOD,
         generation=generation,
     )
-    gallery.keep_clustering(record, clusters)
+    gallery.clusterings.keep(record, clusters)
     return record

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visagedb_indexer import commands, validation
+from visagedb_indexer.clusterings import Clusterings
 from visagedb_indexer.commands import Command, Effects, Result
 from visagedb_indexer.errors import FaceNotFoundError, StorageCorruptError
 from visagedb_indexer.filters import parse_filter
@@ -26,11 +27,9 @@ from visagedb_indexer.gallery_values import (
     SearchOptions,
 )
 from visagedb_indexer.label_index import LabelIndex
-from visagedb_indexer.search import Hit, SearchEngine, SearchRequest
+from visagedb_indexer.search import Hit, SearchEngine, SearchRequest, SnapshotFile
 from visagedb_indexer.store import (
     Change,
-    ClusteringRecord,
-    ClusterRecord,
     Counters,
     FaceRecord,
     GalleryRecord,
@@ -62,8 +61,11 @@ class Gallery:
             owners = view.owners()
             numbers = view.numbers()
         self._labels = LabelIndex(numbers, self._numbers_with_label)
-        self._engine = SearchEngine(self.model.dimension, self._store, owners)
+        dimension = self.model.dimension
+        snapshot = SnapshotFile(path / "codes.snapshot", self._record.uid, dimension)
+        self._engine = SearchEngine(dimension, self._store, owners, snapshot)
         self._writer = GroupCommit(self._store, self._record.id)
+        self.clusterings = Clusterings(self._store, self._run)
 
     def close(self) -> None:
         """Finishes the writes in progress and closes the database."""
@@ -335,30 +337,6 @@ class Gallery:
                 face = view.face(number, ordinal) if identity else None
                 if identity and face:
                     yield ordinal, identity.id, face
-
-    # Clusterings
-
-    def keep_clustering(self, record: ClusteringRecord, clusters: list[ClusterRecord]) -> None:
-        """Keeps the result of a clustering run beside the faces."""
-        self._run(commands.keep_clustering(record, clusters))
-
-    def clustering(self, clustering_id: str) -> ClusteringRecord:
-        """A clustering.
-
-        Raises:
-            ClusteringNotFoundError: There is none of this id.
-        """
-        with self._store.read() as view:
-            return view.clustering(clustering_id)
-
-    def cluster(self, clustering_id: str, rank: int) -> ClusterRecord:
-        """One cluster of a clustering; rank 0 is the largest.
-
-        Raises:
-            ClusteringNotFoundError: There is none.
-        """
-        with self._store.read() as view:
-            return view.cluster(clustering_id, rank)
 
     def _candidates(self, hits: list[Hit]) -> list[Candidate]:
         """Those hits that are still stored."""

@@ -263,7 +263,7 @@ def cluster(gallery: Gallery, name: str = "run", **options: object) -> list[set[
     record = cluster_gallery(gallery, name, **{**settings, **options})
     groups = []
     for rank in range(record.cluster_count + record.single_count):
-        ordinals = np.frombuffer(gallery.cluster(name, rank).ordinals, "<i8").tolist()
+        ordinals = np.frombuffer(gallery.clusterings.cluster(name, rank).ordinals, "<i8").tolist()
         groups.append({identity_id for _, identity_id, _ in gallery.locate(ordinals)})
     return groups
 

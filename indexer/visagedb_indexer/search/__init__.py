@@ -2,6 +2,7 @@
 
 from visagedb_indexer.search.engine import EngineState, EngineStats, SearchEngine
 from visagedb_indexer.search.protocol import Hit, SearchRequest, VectorSource
+from visagedb_indexer.search.snapshot import SnapshotFile
 
 __all__ = [
     "EngineState",
@@ -9,5 +10,6 @@ __all__ = [
     "Hit",
     "SearchEngine",
     "SearchRequest",
+    "SnapshotFile",
     "VectorSource",
 ]

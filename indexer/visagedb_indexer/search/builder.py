@@ -7,16 +7,17 @@ Searches see a `CompactIndex` that is replaced as a whole, so they need no lock 
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from visagedb_indexer import limits
 from visagedb_indexer.search.compact import Codec, Segment
+from visagedb_indexer.search.compact_index import CompactIndex
 from visagedb_indexer.search.faces_table import FacesTable
 from visagedb_indexer.search.protocol import VectorSource
+from visagedb_indexer.search.snapshot import SnapshotFile
 from visagedb_indexer.values import Vector
 
 _LOG = logging.getLogger(__name__)
@@ -25,33 +26,8 @@ _BUILD_CHUNK_ROWS: Final = 16_384
 _RETRAIN_GROWTH: Final = 4
 _RETRAIN_ROWS_MAX: Final = 1_000_000
 _SEED: Final = 7
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CompactIndex:
-    """The codes as searches see them.
-
-    Attributes:
-        codec: How vectors become codes.
-        segments: Where the codes are.
-        indexed: All ordinals below it are in the codes, unless they are deleted.
-    """
-
-    codec: Codec
-    segments: tuple[Segment, ...]
-    indexed: int
-
-    def search(
-        self, rotated: Vector, count: int, bitmap: NDArray[np.uint8] | None
-    ) -> NDArray[np.int64]:
-        """Ordinals of about the best `count` rows of all segments, in no special order."""
-        found = [segment.search(rotated, count, bitmap) for segment in self.segments]
-        ordinals = np.concatenate([ordinals for ordinals, _ in found])
-        if len(ordinals) <= count:
-            return ordinals
-        scores = np.concatenate([scores for _, scores in found])
-        result: NDArray[np.int64] = ordinals[np.argpartition(-scores, count)[:count]]
-        return result
+_SAVED_ROWS_MIN: Final = 50_000
+"""Fewer new rows than this are encoded anew faster than a snapshot pays for itself."""
 
 
 class IndexBuilder:
@@ -61,21 +37,45 @@ class IndexBuilder:
         dimension: Length of the vectors.
         source: The stored vectors.
         table: The faces that exist.
+        snapshot: Where the codes are kept over a restart; None keeps them nowhere.
     """
 
-    def __init__(self, dimension: int, source: VectorSource, table: FacesTable) -> None:
+    def __init__(
+        self,
+        dimension: int,
+        source: VectorSource,
+        table: FacesTable,
+        snapshot: SnapshotFile | None = None,
+    ) -> None:
         self._source = source
         self._table = table
+        self._snapshot = snapshot
         self._useful = dimension >= limits.COMPACT_DIMENSION_MIN
         self._condition = threading.Condition()
         self._deleted: list[int] = []
         self._closed = False
         self._thread: threading.Thread | None = None
         self.index: CompactIndex | None = None
-        self.generation = 0
+        self._saved: CompactIndex | None = None
         self.progress: float | None = None
         self.settled = threading.Event()
         self.settled.set()
+        if snapshot is not None and self._useful:
+            self._restore(snapshot)
+
+    def _restore(self, snapshot: SnapshotFile) -> None:
+        faces = self._table.view()
+        index = snapshot.load(faces.count)
+        if index is None:
+            return
+        # Which of these are still in the codes is not known; removing them twice is harmless.
+        self._deleted = np.flatnonzero(faces.owners[: index.indexed] < 0).tolist()
+        self.index = self._saved = index
+
+    @property
+    def generation(self) -> int:
+        """Counts the builds of the codes; 0 before the first."""
+        return 0 if self.index is None else self.index.generation
 
     @property
     def tombstone_count(self) -> int:
@@ -96,15 +96,18 @@ class IndexBuilder:
         self.notice()
 
     def close(self) -> None:
-        """Stops the thread at its next chunk."""
+        """Stops the thread at its next chunk, and keeps the codes for the next start."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
         if self._thread is not None:
             self._thread.join()
+        self._save()
 
     def _due(self) -> bool:
-        return self._training_due() or self._tail_rows() > 0 or self._purge_due()
+        return (
+            self._training_due() or self._tail_rows() > 0 or self._purge_due() or self._saving_due()
+        )
 
     def _training_due(self) -> bool:
         live = self._table.live_count
@@ -121,6 +124,27 @@ class IndexBuilder:
     def _purge_due(self) -> bool:
         most = max(limits.TOMBSTONES_MAX, self._table.live_count // 100)
         return self.index is not None and len(self._deleted) > most
+
+    def _saving_due(self) -> bool:
+        if self.index is None or self._snapshot is None or self._closed:
+            return False
+        if self._saved is None or self._saved.generation != self.index.generation:
+            return True
+        fresh = self.index.indexed - self._saved.indexed
+        return fresh > max(_SAVED_ROWS_MIN, self._saved.indexed // 4)
+
+    def _save(self) -> None:
+        """Writes the codes to disk, if they have changed since."""
+        index = self.index
+        if index is None or self._snapshot is None or index is self._saved:
+            return
+        try:
+            self._snapshot.save(index)
+            self._saved = index
+        except OSError as error:
+            # A restart without it takes longer, and that is all.
+            _LOG.warning("the search snapshot could not be written: %s", error)
+            self._saved = index
 
     def _wake(self) -> None:
         with self._condition:
@@ -140,6 +164,8 @@ class IndexBuilder:
                 self._guarded(self._build)
             elif self._purge_due():
                 self._guarded(self._purge)
+            elif self._tail_rows() == 0:
+                self._guarded(self._save)
             else:
                 if self._tail_rows() < limits.TAIL_ROWS_MAX:
                     with self._condition:
@@ -169,14 +195,13 @@ class IndexBuilder:
         self.progress = 0.0
         try:
             codec = Codec.train(self._sample(), self._table.live_count)
-            index = CompactIndex(codec, (Segment(codec),), 0)
+            index = CompactIndex(codec, (Segment(codec),), 0, self.generation + 1)
             while index.indexed < (count := self._table.view().count):
                 if self._closed:
                     return
                 index = self._add_rows(index, min(count, index.indexed + _BUILD_CHUNK_ROWS))
                 self.progress = index.indexed / count
             self.index = index
-            self.generation += 1
         finally:
             self.progress = None
 

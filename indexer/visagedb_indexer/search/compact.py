@@ -53,9 +53,7 @@ class Codec:
         one_thread()
         dimension = sample.shape[1]
         sub_quantisers, padded = code_layout(dimension)
-        random = np.random.default_rng(_SEED)
-        square = np.linalg.qr(random.standard_normal((padded, padded)))[0]
-        rotation = np.ascontiguousarray(square[:dimension], dtype=np.float32)
+        rotation = _rotation(dimension, padded)
         quantiser = faiss.IndexFlatIP(padded)
         index = faiss.IndexIVFPQFastScan(
             quantiser, padded, 1, sub_quantisers, 4, faiss.METRIC_INNER_PRODUCT
@@ -64,6 +62,26 @@ class Codec:
         index.by_residual = False
         index.train(sample @ rotation)
         return cls(rotation, index, gallery_rows)
+
+    def serialized(self) -> tuple[bytes, bytes]:
+        """The rotation and the trained quantiser as bytes."""
+        return self.rotation.astype("<f4").tobytes(), _serialized(self.template)
+
+    @classmethod
+    def deserialized(
+        cls, rotation: bytes, template: bytes, dimension: int, trained_on: int
+    ) -> "Codec":
+        """Inverse of `serialized`; the bytes must be trusted.
+
+        Raises:
+            ValueError: It is a codec of another shape.
+        """
+        sub_quantisers, padded = code_layout(dimension)
+        index = _deserialized(template)
+        if (index.d, index.pq.M, index.ntotal) != (padded, sub_quantisers, 0):
+            raise ValueError("its codec has another shape")
+        matrix = np.frombuffer(rotation, dtype="<f4").reshape(dimension, padded)
+        return cls(np.ascontiguousarray(matrix, dtype=np.float32), index, trained_on)
 
     @property
     def code_bytes(self) -> int:
@@ -85,6 +103,30 @@ def code_layout(dimension: int) -> tuple[int, int]:
     sub_quantisers = -(-dimension // width)
     sub_quantisers += sub_quantisers % 2
     return sub_quantisers, sub_quantisers * width
+
+
+def _rotation(dimension: int, padded: int) -> NDArray[np.float32]:
+    random = np.random.default_rng(_SEED)
+    square = np.linalg.qr(random.standard_normal((padded, padded)))[0]
+    return np.ascontiguousarray(square[:dimension], dtype=np.float32)
+
+
+def _clone(index: faiss.IndexIVFPQFastScan) -> faiss.IndexIVFPQFastScan:
+    copy = faiss.clone_index(index)
+    assert isinstance(copy, faiss.IndexIVFPQFastScan)
+    return copy
+
+
+def _serialized(index: faiss.IndexIVFPQFastScan) -> bytes:
+    data: bytes = faiss.serialize_index(index).tobytes()
+    return data
+
+
+def _deserialized(data: bytes) -> faiss.IndexIVFPQFastScan:
+    index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
+    if not isinstance(index, faiss.IndexIVFPQFastScan):
+        raise ValueError("it holds an index of another kind")
+    return index
 
 
 class _SharedLock:
@@ -126,10 +168,27 @@ class _SharedLock:
 class Segment:
     """Up to about a million faces in codes. Searches run beside each other; writes alone."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, index: faiss.IndexIVFPQFastScan | None = None) -> None:
         self._codec = codec
-        self._index = faiss.clone_index(codec.template)
+        self._index = _clone(codec.template) if index is None else index
         self._lock = _SharedLock()
+
+    def serialized(self) -> bytes:
+        """The codes as bytes; searches go on meanwhile."""
+        with self._lock.shared():
+            return _serialized(self._index)
+
+    @classmethod
+    def deserialized(cls, codec: Codec, data: bytes) -> "Segment":
+        """Inverse of `serialized`; the bytes must be trusted.
+
+        Raises:
+            ValueError: They are of another codec.
+        """
+        index = _deserialized(data)
+        if (index.d, index.pq.M) != (codec.template.d, codec.template.pq.M):
+            raise ValueError("a segment has another shape")
+        return cls(codec, index)
 
     def __len__(self) -> int:
         return int(self._index.ntotal)

@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visagedb_indexer import limits
-from visagedb_indexer.search.builder import CompactIndex, IndexBuilder
+from visagedb_indexer.search.builder import IndexBuilder
+from visagedb_indexer.search.compact_index import CompactIndex
 from visagedb_indexer.search.exact import check_deadline, scan, top
 from visagedb_indexer.search.faces_table import FacesTable, FacesView
 from visagedb_indexer.search.protocol import Hit, SearchRequest, VectorSource, VectorView
+from visagedb_indexer.search.snapshot import SnapshotFile
 
 _RESCORED_MIN: Final = 200
 _RESCORED_PER_MILLION: Final = 33
@@ -57,12 +59,19 @@ class SearchEngine:
         dimension: Length of the vectors.
         source: The stored vectors.
         owners: Identity number by ordinal, -1 where deleted; shape (n,), int32.
+        snapshot: Where the codes are kept over a restart; None keeps them nowhere.
     """
 
-    def __init__(self, dimension: int, source: VectorSource, owners: NDArray[np.int32]) -> None:
+    def __init__(
+        self,
+        dimension: int,
+        source: VectorSource,
+        owners: NDArray[np.int32],
+        snapshot: SnapshotFile | None = None,
+    ) -> None:
         self._source = source
         self._table = FacesTable(owners)
-        self._builder = IndexBuilder(dimension, source, self._table)
+        self._builder = IndexBuilder(dimension, source, self._table, snapshot)
         self._builder.notice()
 
     def add(self, ordinal: int, number: int) -> None:
@@ -147,7 +156,7 @@ class SearchEngine:
             state=state,
             build_progress=self._builder.progress or 0.0,
             segment_count=len(index.segments) if index else 0,
-            indexed_face_count=sum(len(s) for s in index.segments) if index else 0,
+            indexed_face_count=len(index) if index else 0,
             tombstone_count=self._builder.tombstone_count,
             code_bytes_per_face=index.codec.code_bytes if index else 0,
             rescored_candidates=rescored_candidates(count) if index else 0,

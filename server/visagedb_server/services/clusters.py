@@ -74,7 +74,7 @@ class ClusterService(clusters_pb2_grpc.ClusterServiceServicer):
     ) -> clusters_pb2.GetClusteringResponse:
         """The result of a run."""
         gallery_id, clustering_id = names.parse_clustering(request.name)
-        record = self._database.gallery(gallery_id).clustering(clustering_id)
+        record = self._database.gallery(gallery_id).clusterings.get(clustering_id)
         return clusters_pb2.GetClusteringResponse(clustering=convert.clustering(gallery_id, record))
 
     def ListClusters(  # noqa: N802
@@ -83,13 +83,13 @@ class ClusterService(clusters_pb2_grpc.ClusterServiceServicer):
         """The clusters of a run, largest first."""
         gallery_id, clustering_id = names.parse_clustering(request.parent)
         gallery = self._database.gallery(gallery_id)
-        clustering = gallery.clustering(clustering_id)
+        clustering = gallery.clusterings.get(clustering_id)
         size = paging.page_size(request.page_size)
         start = paging.read_number(request.page_token, request.parent) + 1
         total = clustering.cluster_count + clustering.single_count
         response = clusters_pb2.ListClustersResponse()
         for rank in range(start, total):
-            cluster = gallery.cluster(clustering_id, rank)
+            cluster = gallery.clusterings.cluster(clustering_id, rank)
             members = _ordinals(cluster)
             if len(members) < request.min_size:
                 break
@@ -110,7 +110,7 @@ class ClusterService(clusters_pb2_grpc.ClusterServiceServicer):
         """The faces of a cluster, most central first; deleted ones are left out."""
         gallery_id, clustering_id, rank = names.parse_cluster(request.parent)
         gallery = self._database.gallery(gallery_id)
-        cluster = gallery.cluster(clustering_id, rank)
+        cluster = gallery.clusterings.cluster(clustering_id, rank)
         size = paging.page_size(request.page_size)
         start = paging.read_number(request.page_token, request.parent) + 1
         members = _ordinals(cluster)
