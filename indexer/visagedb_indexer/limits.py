@@ -79,6 +79,8 @@ TAIL_ROWS_MAX: Final = 1024
 """Newly enrolled faces are scanned exactly until so many have gathered, or a moment passed."""
 SEGMENT_ADD_ROWS_MAX: Final = 1024
 """Rows added to the codes in one write section."""
+MATE_LOSS_BOUND: Final = 0.001
+"""Of the mates that exact search ranks first, the compact scan may lose this fraction."""
 TOMBSTONES_MAX: Final = 1000
 SEGMENT_ROWS_MAX: Final = 1 << 20
 """Keeps the write sections of one segment short."""

@@ -7,6 +7,7 @@ import numpy as np
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
 from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2, search_pb2, types_pb2
+from visagedb_indexer import limits
 from visagedb_indexer.errors import InvalidArgumentError, InvalidVectorError
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.gallery_values import Candidate, GalleryStats, NewIdentity
@@ -91,7 +92,7 @@ def gallery(source: Gallery) -> galleries_pb2.Gallery:
 def stats(source: GalleryStats) -> galleries_pb2.GalleryStats:
     """Counts and sizes."""
     engine = source.engine
-    return galleries_pb2.GalleryStats(
+    message = galleries_pb2.GalleryStats(
         identity_count=source.counters.identity_count,
         face_count=source.counters.face_count,
         generation=source.counters.generation,
@@ -110,6 +111,18 @@ def stats(source: GalleryStats) -> galleries_pb2.GalleryStats:
             used_bytes=source.used_bytes, file_bytes=source.file_bytes
         ),
     )
+    if engine.audit is not None:
+        lower, upper = engine.audit.interval
+        message.search.mate_loss.CopyFrom(
+            galleries_pb2.MateLoss(
+                bound=limits.MATE_LOSS_BOUND,
+                measured=engine.audit.measured,
+                lower=lower,
+                upper=upper,
+                probe_count=engine.audit.probe_count,
+            )
+        )
+    return message
 
 
 def identity(gallery_id: str, record: IdentityRecord) -> identities_pb2.Identity:

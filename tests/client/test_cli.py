@@ -97,6 +97,28 @@ def test_identities_and_clusters(cli: Cli) -> None:
     assert cli.json("identity", "show", "staff", "p0", code=1)["error"]["code"] == "NOT_FOUND"
 
 
+def test_names_are_shown_as_they_are(cli: Cli) -> None:
+    name = "[/red] :cat: [bold]x"
+    with visagedb.Client(cli.address) as client:
+        client.create_gallery("staff", model="mine", dimension=2, display_name=name)
+        client.enroll("staff", "a", vector=[1.0, 0.0], display_name=name, source=name)
+    assert name in cli("gallery", "list")
+    assert name in cli("gallery", "show", "staff")
+    assert "mine (2-d)" in cli("gallery", "show", "staff")
+    assert name in cli("identity", "list", "staff")
+    assert cli("identity", "show", "staff", "a").count(name) == 2
+    assert "deleted a with 1 face\n" in cli("identity", "delete", "staff", "a")
+
+
+def test_an_error_says_what_to_do_and_says_it_once(
+    cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--address", cli.address, "gallery", "create", "s", "--threshold", "7"]) == 1
+    assert capsys.readouterr().err.count("is a cosine, -1 to 1") == 1
+    assert run(["--address", cli.address, "gallery", "show", "nobody"]) == 1
+    assert "gallery list" in capsys.readouterr().err
+
+
 def test_no_server(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["gallery", "list", "--address", NOBODY]) == 3
     captured = capsys.readouterr()

@@ -1,5 +1,6 @@
 """From folders of photographs to faces to enrol."""
 
+import os
 import re
 from pathlib import Path
 
@@ -79,3 +80,15 @@ def test_one_person(tmp_path: Path) -> None:
     assert [(p.identity, p.source) for p in album.photos] == [("ada", "1.jpg"), ("ada", "2.jpg")]
     assert album.skipped == 1
     assert read_person(tmp_path / "1.jpg", "ada").photos[0].source == "1.jpg"
+
+
+def test_names_that_are_not_utf_8_become_readable(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/J\xfcrgen"))
+    try:
+        touch(folder, os.fsdecode(b"\xff.jpg"))
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    (photo,) = read_album(tmp_path).photos
+    assert (photo.identity, photo.display_name) == ("Jrgen", "J\ufffdrgen")
+    assert photo.source == "J\ufffdrgen/\ufffd.jpg"
+    assert photo.path.is_file()

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from visagedb_indexer import limits
+from visagedb_indexer.search.audit import Audit, audit
 from visagedb_indexer.search.compact import Codec, Segment
 from visagedb_indexer.search.compact_index import CompactIndex
 from visagedb_indexer.search.faces_table import FacesTable
@@ -26,6 +27,7 @@ _BUILD_CHUNK_ROWS: Final = 16_384
 _RETRAIN_GROWTH: Final = 4
 _RETRAIN_ROWS_MAX: Final = 1_000_000
 _SEED: Final = 7
+_AUDIT_GROWTH: Final = 1.5
 _SAVED_ROWS_MIN: Final = 50_000
 """Fewer new rows than this are encoded anew faster than a snapshot pays for itself."""
 
@@ -57,6 +59,7 @@ class IndexBuilder:
         self._thread: threading.Thread | None = None
         self.index: CompactIndex | None = None
         self._saved: CompactIndex | None = None
+        self.audit: Audit | None = None
         self.progress: float | None = None
         self.settled = threading.Event()
         self.settled.set()
@@ -106,7 +109,11 @@ class IndexBuilder:
 
     def _due(self) -> bool:
         return (
-            self._training_due() or self._tail_rows() > 0 or self._purge_due() or self._saving_due()
+            self._training_due()
+            or self._tail_rows() > 0
+            or self._purge_due()
+            or self._saving_due()
+            or self._audit_due()
         )
 
     def _training_due(self) -> bool:
@@ -132,6 +139,26 @@ class IndexBuilder:
             return True
         fresh = self.index.indexed - self._saved.indexed
         return fresh > max(_SAVED_ROWS_MIN, self._saved.indexed // 4)
+
+    def _audit_due(self) -> bool:
+        if self.index is None:
+            return False
+        last = self.audit
+        if last is None or last.generation != self.index.generation:
+            return True
+        return self._table.live_count > _AUDIT_GROWTH * last.face_count
+
+    def _measure(self) -> None:
+        """Measures the loss of the codes, and with it how many candidates to rescore."""
+        assert self.index is not None
+        found = audit(self.index, self._source, self._table.view(), lambda: self._closed)
+        if found is not None:
+            self.audit = found
+            _LOG.info(
+                "the compact scan loses %.4f of the mates, rescoring %d",
+                found.measured,
+                found.effort,
+            )
 
     def _save(self) -> None:
         """Writes the codes to disk, if they have changed since."""
@@ -165,7 +192,7 @@ class IndexBuilder:
             elif self._purge_due():
                 self._guarded(self._purge)
             elif self._tail_rows() == 0:
-                self._guarded(self._save)
+                self._guarded(self._save if self._saving_due() else self._measure)
             else:
                 if self._tail_rows() < limits.TAIL_ROWS_MAX:
                     with self._condition:

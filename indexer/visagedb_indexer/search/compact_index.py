@@ -31,11 +31,11 @@ class CompactIndex:
     def search(
         self, rotated: Vector, count: int, bitmap: NDArray[np.uint8] | None
     ) -> NDArray[np.int64]:
-        """Ordinals of about the best `count` rows of all segments, in no special order."""
+        """Ordinals of about the best `count` rows of all segments, best first."""
+        if len(self.segments) == 1:
+            return self.segments[0].search(rotated, count, bitmap)[0]
         found = [segment.search(rotated, count, bitmap) for segment in self.segments]
         ordinals = np.concatenate([ordinals for ordinals, _ in found])
-        if len(ordinals) <= count:
-            return ordinals
         scores = np.concatenate([scores for _, scores in found])
-        result: NDArray[np.int64] = ordinals[np.argpartition(-scores, count)[:count]]
+        result: NDArray[np.int64] = ordinals[np.argsort(-scores, kind="stable")[:count]]
         return result

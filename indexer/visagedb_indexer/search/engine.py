@@ -5,6 +5,7 @@ exactly. A small gallery has no codes, and then everything is the newest. That o
 gives read-your-writes without ever making an enrolment wait for an index.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visagedb_indexer import limits
+from visagedb_indexer.search.audit import Audit
 from visagedb_indexer.search.builder import IndexBuilder
 from visagedb_indexer.search.compact_index import CompactIndex
 from visagedb_indexer.search.exact import check_deadline, scan, top
@@ -21,8 +23,8 @@ from visagedb_indexer.search.faces_table import FacesTable, FacesView
 from visagedb_indexer.search.protocol import Hit, SearchRequest, VectorSource, VectorView
 from visagedb_indexer.search.snapshot import SnapshotFile
 
-_RESCORED_MIN: Final = 200
-_RESCORED_PER_MILLION: Final = 33
+_RESCORED_UNAUDITED: Final = 200
+_RESCORED_UNAUDITED_PER_MILLION: Final = 33
 _WIDENING: Final = 4
 _NOTHING: Final = -np.inf
 
@@ -37,7 +39,10 @@ class EngineState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """The state of the search structures; memory in bytes, progress from 0 to 1."""
+    """The state of the search structures; memory in bytes, progress from 0 to 1.
+
+    `audit` is None while no loss has been measured.
+    """
 
     state: EngineState
     build_progress: float
@@ -48,6 +53,7 @@ class EngineStats:
     rescored_candidates: int
     index_generation: int
     memory_bytes: int
+    audit: Audit | None
 
 
 class SearchEngine:
@@ -115,7 +121,7 @@ class SearchEngine:
             bitmap = np.packbits(passing, bitorder="little")
         rotated = index.codec.rotate(request.vector[None, :])
         tail = _scan_tail(view, faces, index.indexed, request)
-        wanted = max(rescored_candidates(faces.count), _WIDENING * request.top_k)
+        wanted = max(self._effort(faces.count), _WIDENING * request.top_k)
         while wanted < faces.count // _WIDENING:
             check_deadline(request.deadline)
             found = index.search(rotated, wanted, bitmap)
@@ -135,6 +141,13 @@ class SearchEngine:
                 return hits
             wanted *= _WIDENING
         return _search_exact(view, faces, request)
+
+    def _effort(self, face_count: int) -> int:
+        """Best rows of the compact scan to rescore: what the audit found, in proportion."""
+        last = self._builder.audit
+        if last is None:
+            return _RESCORED_UNAUDITED + _RESCORED_UNAUDITED_PER_MILLION * face_count // 1_000_000
+        return math.ceil(last.effort * max(1.0, face_count / max(1, last.face_count)))
 
     def owner(self, ordinal: int) -> int:
         """The identity number of a face; negative when it is deleted or unknown."""
@@ -159,9 +172,10 @@ class SearchEngine:
             indexed_face_count=len(index) if index else 0,
             tombstone_count=self._builder.tombstone_count,
             code_bytes_per_face=index.codec.code_bytes if index else 0,
-            rescored_candidates=rescored_candidates(count) if index else 0,
+            rescored_candidates=self._effort(count) if index else 0,
             index_generation=self._builder.generation,
             memory_bytes=4 * count + (sum(s.memory_bytes for s in index.segments) if index else 0),
+            audit=self._builder.audit,
         )
 
     @property
@@ -176,11 +190,6 @@ class SearchEngine:
     def close(self) -> None:
         """Stops the background work."""
         self._builder.close()
-
-
-def rescored_candidates(face_count: int) -> int:
-    """Best rows of the compact scan that are rescored exactly: 200, 500 at ten million."""
-    return _RESCORED_MIN + _RESCORED_PER_MILLION * face_count // 1_000_000
 
 
 def _scan_tail(
