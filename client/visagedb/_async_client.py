@@ -243,7 +243,7 @@ class AsyncClient:
             return bulk.EnrollResult(item, await self._enroll_patiently(options, item), None)
         except ServerUnreachableError:
             raise
-        except (VisageError, OSError, TypeError) as error:
+        except (VisageError, OSError, TypeError, ValueError) as error:
             return bulk.EnrollResult(item, None, error)
 
     async def _enroll_patiently(

@@ -251,7 +251,7 @@ class Client:
             return bulk.EnrollResult(item, self._enroll_patiently(options, item, stopped), None)
         except ServerUnreachableError:
             raise
-        except (VisageError, OSError, TypeError) as error:
+        except (VisageError, OSError, TypeError, ValueError) as error:
             return bulk.EnrollResult(item, None, error)
 
     def _enroll_patiently(

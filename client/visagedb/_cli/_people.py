@@ -84,19 +84,20 @@ def read_album(root: Path) -> Album:
             if not is_image(path, folder):
                 skipped += 1
                 continue
-            source = path.relative_to(root).as_posix()
-            photos.append(Photo(path, ids[folder.name], folder.name, source))
+            source = _readable(path.relative_to(root).as_posix())
+            photos.append(Photo(path, ids[folder.name], _readable(folder.name), source))
     return Album(tuple(photos), skipped, collisions)
 
 
 def read_person(path: Path, identity: str) -> Album:
     """Photographs of one person: a file, or a folder of files."""
     if path.is_file():
-        return Album((Photo(path, identity, "", path.name),), 0)
+        return Album((Photo(path, identity, "", _readable(path.name)),), 0)
     photos, skipped = [], 0
     for file in _files(path):
         if is_image(file, path):
-            photos.append(Photo(file, identity, "", file.relative_to(path).as_posix()))
+            source = _readable(file.relative_to(path).as_posix())
+            photos.append(Photo(file, identity, "", source))
         else:
             skipped += 1
     return Album(tuple(photos), skipped)
@@ -123,11 +124,16 @@ def _assign_ids(names: list[str]) -> tuple[dict[str, str], dict[str, str]]:
         if wanted in taken:
             suffix = f"-{_digest(name)}"
             wanted = wanted[: ID_LENGTH_MAX - len(suffix)] + suffix
-            collisions[name] = wanted
+            collisions[_readable(name)] = wanted
         taken.add(wanted)
         ids[name] = wanted
     return ids, collisions
 
 
 def _digest(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()[:_HASH_LENGTH]
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:_HASH_LENGTH]
+
+
+def _readable(name: str) -> str:
+    """A file's name as text; bytes that are not UTF-8 become question marks."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
