@@ -46,7 +46,10 @@ def annotate(
         if caption:
             _draw_caption(draw, face, caption, colour, picture.width)
     output.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(output)
+    try:
+        picture.save(output)
+    except ValueError as error:
+        raise OSError(f"cannot write {output}: {error}") from error
 
 
 def _draw_face(draw: ImageDraw.ImageDraw, face: DetectedFace, colour: tuple[int, int, int]) -> None:

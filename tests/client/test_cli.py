@@ -97,7 +97,8 @@ def test_identities_and_clusters(cli: Cli) -> None:
     assert cli.json("identity", "show", "staff", "p0", code=1)["error"]["code"] == "NOT_FOUND"
 
 
-def test_names_are_shown_as_they_are(cli: Cli) -> None:
+def test_names_are_shown_as_they_are(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     name = "[/red] :cat: [bold]x"
     with visagedb.Client(cli.address) as client:
         client.create_gallery("staff", model="mine", dimension=2, display_name=name)

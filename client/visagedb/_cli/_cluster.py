@@ -10,7 +10,7 @@ from rich.table import Table
 from visagedb._answers import Cluster, Clustering, ClusterMember, OperationStatus
 from visagedb._cli._options import FilterOption, GalleryArgument
 from visagedb._cli._session import Session, command
-from visagedb._cli._tables import listing
+from visagedb._cli._tables import counted, listing
 from visagedb._operation import Operation
 
 MEMBERS_SHOWN = 8
@@ -73,7 +73,8 @@ def _table(clustering: Clustering, groups: list[tuple[Cluster, list[ClusterMembe
             shown += f"\n... and {len(names) - MEMBERS_SHOWN} more"
         table.add_row(group.id, str(group.size), f"{group.cohesion:.3f}", shown)
     table.caption = (
-        f"{clustering.cluster_count:,} clusters and {clustering.single_count:,} single faces "
+        f"{counted(clustering.cluster_count, 'cluster', 'clusters')} and "
+        f"{counted(clustering.single_count, 'single face', 'single faces')} "
         f"of {clustering.face_count:,}; {clustering.method} at {clustering.threshold:.3f}"
     )
     return table

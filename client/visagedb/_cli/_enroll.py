@@ -21,10 +21,11 @@ from rich.table import Table
 from rich.text import Text
 
 from visagedb._bulk import DEFAULT_CONCURRENCY, EnrollItem, EnrollResult
-from visagedb._cli._exit import ExitCode, describe
+from visagedb._cli._exit import ExitCode, advice_on, describe
 from visagedb._cli._options import GalleryArgument, OneFace
 from visagedb._cli._people import Album, read_album, read_person
 from visagedb._cli._session import Session, command
+from visagedb._cli._tables import counted
 from visagedb._errors import GalleryExistsError
 
 FAILURES_SHOWN = 50
@@ -166,7 +167,7 @@ def _report(session: Session, album: Album, results: Sequence[EnrollResult]) -> 
     summary.columns[1].justify = "right"
     for outcome, count in outcomes.most_common():
         summary.add_row(outcome, f"{count:,}")
-    summary.caption = f"{len(people):,} people"
+    summary.caption = counted(len(people), "person", "people")
     document = {
         "people": len(people),
         "outcomes": dict(outcomes),
@@ -184,10 +185,13 @@ def _warn(session: Session, album: Album, failures: Sequence[EnrollResult]) -> N
         )
     for result in failures[:FAILURES_SHOWN]:
         session.err.print(
-            f"[red]{result.outcome}[/] {escape(result.item.key)}: {escape(str(result.error))}"
+            f"[red]{result.outcome}[/] {escape(result.item.key)}: {escape(str(result.error))}",
+            soft_wrap=True,
         )
     if len(failures) > FAILURES_SHOWN:
         session.err.print(f"... and {len(failures) - FAILURES_SHOWN} more; --json lists all")
+    for advice in sorted({advice_on(result.error) for result in failures} - {""}):
+        session.err.print(advice)
 
 
 def _failure(result: EnrollResult) -> dict[str, Any]:

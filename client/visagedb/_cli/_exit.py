@@ -2,12 +2,22 @@
 
 import json
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
 
-from visagedb._errors import ServerUnreachableError, VisageError
+from visagedb._errors import (
+    GalleryNotFoundError,
+    ServerUnreachableError,
+    SeveralFacesError,
+    VisageError,
+)
+
+_ADVICE: Final[dict[type[Exception], str]] = {
+    GalleryNotFoundError: "visagedb gallery list shows what there is; gallery create makes one",
+    SeveralFacesError: "--face largest or --face central chooses one",
+}
 
 
 class ExitCode(IntEnum):
@@ -35,6 +45,11 @@ def describe(error: Exception) -> dict[str, Any]:
     }
 
 
+def advice_on(error: Exception | None) -> str:
+    """What to do about an error on the command line; empty if the error says so itself."""
+    return "" if error is None else _ADVICE.get(type(error), "")
+
+
 def show_error(error: Exception, *, as_json: bool) -> ExitCode:
     """Shows an error: as JSON on stdout, or as a line on stderr.
 
@@ -48,6 +63,9 @@ def show_error(error: Exception, *, as_json: bool) -> ExitCode:
         console.print(f"[bold red]error:[/] {escape(str(error))}")
         if isinstance(error, VisageError):
             for violation in error.field_violations:
-                console.print(f"  {escape(violation.field)}: {escape(violation.description)}")
+                if violation.description != error.message:
+                    console.print(f"  {escape(violation.field)}: {escape(violation.description)}")
+        if advice := advice_on(error):
+            console.print(f"  {advice}")
     unreachable = isinstance(error, ServerUnreachableError)
     return ExitCode.UNREACHABLE if unreachable else ExitCode.FAILED

@@ -11,7 +11,7 @@ from visagedb._answers import DetectResult
 from visagedb._cli._options import ImageArgument
 from visagedb._cli._plugins import not_installed
 from visagedb._cli._session import Session, command
-from visagedb._cli._tables import box_text, face_text
+from visagedb._cli._tables import box_text, counted, face_text
 from visagedb._values import DetectedFace
 
 app = typer.Typer(name="face", help="Look at the faces of an image.", no_args_is_help=True)
@@ -67,7 +67,8 @@ def _table(result: DetectResult) -> Table:
             "" if quality is None else f"{quality.score:.2f}",
             "" if quality is None else ", ".join(quality.reasons),
         )
-    table.caption = f"{len(result)} faces in {result.image_width}x{result.image_height} pixels"
+    faces = counted(len(result), "face", "faces")
+    table.caption = f"{faces} in {result.image_width}x{result.image_height} pixels"
     return table
 
 

@@ -85,7 +85,8 @@ def delete(
 
 def _model(gallery: Gallery) -> str:
     model = gallery.model
-    return f"{model.name}@{model.version} ({model.dimension}-d)"
+    version = f"@{model.version}" if model.version else ""
+    return f"{model.name}{version} ({model.dimension}-d)"
 
 
 def _facts(gallery: Gallery, stats: GalleryStats | None = None) -> Table:

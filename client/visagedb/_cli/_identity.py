@@ -7,7 +7,7 @@ import typer
 
 from visagedb._cli._options import FilterOption, GalleryArgument
 from visagedb._cli._session import Session, command
-from visagedb._cli._tables import face_text, facts, labels_text, listing, when
+from visagedb._cli._tables import counted, face_text, facts, labels_text, listing, when
 
 app = typer.Typer(name="identity", help="Identities: people in a gallery.", no_args_is_help=True)
 
@@ -71,5 +71,5 @@ def delete(
     count = session.client.delete_identity(gallery, identity, missing_ok=missing_ok)
     session.show(
         {"deleted": identity, "deleted_face_count": count},
-        f"deleted {identity} with {count} faces",
+        f"deleted {identity} with {counted(count, 'face', 'faces')}",
     )

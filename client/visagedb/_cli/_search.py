@@ -63,8 +63,7 @@ def identify(
         max_false_positive_rate=max_false_positive_rate,
         exact=exact,
     )
-    found = [_identification(i, number) for number, i in enumerate(result, start=1)]
-    session.show(result, *(found or ["no face found"]))
+    session.show(result, *(_identification(i, number) for number, i in enumerate(result, start=1)))
 
 
 def verify(

@@ -42,8 +42,9 @@ class Session:
     def __init__(self, address: str, *, as_json: bool) -> None:
         self.address = address
         self.as_json = as_json
-        self.out = Console(highlight=False)
-        self.err = Console(stderr=True, highlight=False)
+        # Names and references are shown as they are, whatever brackets and colons they hold.
+        self.out = Console(highlight=False, markup=False, emoji=False)
+        self.err = Console(stderr=True, highlight=False, emoji=False)
         self._client: Client | None = None
 
     @property

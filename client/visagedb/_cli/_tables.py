@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -27,8 +26,13 @@ def facts(rows: Mapping[str, str]) -> Table:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         if value:
-            table.add_row(name, escape(value))
+            table.add_row(name, value)
     return table
+
+
+def counted(number: int, one: str, more: str) -> str:
+    """How many there are of something, in words: ``1 face``, ``1,200 faces``."""
+    return f"{number:,} {one if number == 1 else more}"
 
 
 def when(moment: datetime | None) -> str:
