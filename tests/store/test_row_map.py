@@ -1,11 +1,14 @@
 """Rows are read by address while commits move the blocks."""
 
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 
+from visagedb_indexer.errors import UnavailableError
 from visagedb_indexer.store import FaceRecord, GalleryRecord, GalleryStore, IdentityRecord
+from visagedb_indexer.store.blocks import ColumnReader
 from visagedb_indexer.values import ModelIdentity
 
 DIMENSION = 96
@@ -15,6 +18,28 @@ ROWS_PER_COMMIT = 40
 
 def row_of(ordinal: int) -> np.ndarray:
     return np.full(DIMENSION, ordinal + 1, dtype=np.float32)
+
+
+def test_a_commit_stands_although_its_blocks_cannot_be_read_back(tmp_path: Path) -> None:
+    model = ModelIdentity("test", "1", DIMENSION)
+    store = GalleryStore(tmp_path, GalleryRecord("g", "g", model, 0, 0))
+    rows = store.vector_rows
+    with store.write() as txn:
+        identity = txn.add_identity(IdentityRecord("i", "i", -1, 0, 0))
+        identity, _ = txn.add_face(identity, FaceRecord("a", -1, b"a", 0), row_of(0))
+    with store.read() as view:
+        assert (view.vectors(np.array([0])) == row_of(0)).all()
+
+    def refuse() -> AbstractContextManager[ColumnReader]:
+        raise UnavailableError("too many reads at once")
+
+    opened, rows._open = rows._open, refuse
+    with store.write() as txn:
+        txn.add_face(identity, FaceRecord("b", -1, b"b", 0), row_of(1))
+    rows._open = opened
+    with store.read() as view:
+        assert (view.vectors(np.array([0, 1])) == np.stack([row_of(0), row_of(1)])).all()
+    store.close()
 
 
 def test_gathering_beside_commits_never_sees_a_reused_page(tmp_path: Path) -> None:

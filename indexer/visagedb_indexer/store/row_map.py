@@ -23,6 +23,7 @@ deleted in between, the gallery's table of owners says so.
 """
 
 import ctypes
+import logging
 import math
 import threading
 from collections.abc import Callable, Iterable
@@ -35,6 +36,7 @@ from numpy.typing import NDArray
 from visagedb_indexer.errors import StorageCorruptError
 from visagedb_indexer.store.blocks import Column, ColumnReader
 
+_LOG = logging.getLogger(__name__)
 _PAGE_BYTES: Final = 4096
 _PAGE_HEADER_BYTES: Final = 16
 """A block is larger than a page, so LMDB keeps it on pages of its own, after this header."""
@@ -86,7 +88,10 @@ class RowMap:
         return gathered.reshape(len(ordinals), column.width)
 
     def follow(self, blocks: Iterable[int]) -> None:
-        """Takes over the new addresses of blocks that a commit has just changed."""
+        """Takes over the new addresses of blocks that a commit has just changed.
+
+        It does not fail: the commit stands, and its commands must not be run again.
+        """
         changed = list(blocks)
         if not changed:
             return
@@ -97,10 +102,9 @@ class RowMap:
                 with self._open() as reader:
                     for block in changed:
                         self._set(block, reader.address(block))
-            except Exception:
-                # What cannot be followed must not be used; the next gather reads all anew.
+            except Exception:  # noqa: BLE001
+                _LOG.exception("changed blocks cannot be read; all addresses are read anew")
                 self._addresses = None
-                raise
 
     def _load(self) -> NDArray[np.int64]:
         with self._lock:
