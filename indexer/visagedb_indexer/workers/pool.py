@@ -1,5 +1,6 @@
 """A pool of embedding processes with one queue."""
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from visagedb_indexer.workers.work import (
     finish,
 )
 
+_LOG = logging.getLogger(__name__)
 _MONITOR_SECONDS: Final = 0.25
 _JOIN_SECONDS: Final = 10.0
 
@@ -239,6 +241,13 @@ class WorkerPool:
             item.attempts += 1
         lost = [i for i in started if i.attempts >= limits.WORKER_ATTEMPTS_PER_IMAGE_MAX]
         again = [i for i in started if i.attempts < limits.WORKER_ATTEMPTS_PER_IMAGE_MAX]
+        if not self._closing:
+            _LOG.warning(
+                "an embedding process is gone and is replaced; "
+                "%d images are tried again, %d are refused",
+                len(again) + len(waiting),
+                len(lost),
+            )
         with self._lock:
             self._counters.restarts += 1
             if not self._closing or self._started:
@@ -254,6 +263,7 @@ class WorkerPool:
 
     def start_failed(self, dispatcher: Dispatcher, error: IndexerError) -> None:
         """See `Owner`: when no worker is left, what waits fails with the reason."""
+        _LOG.warning("an embedding process did not start: %s", error.message)
         with self._idle:
             self._counters.start_failures += 1
             self._start_errors[dispatcher] = error
