@@ -6,11 +6,12 @@ A flag beats an environment variable (``VISAGEDB_...``), which beats the file.
 import ipaddress
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -45,9 +46,13 @@ class ServerConfig(BaseSettings):
         "float32", description="Arithmetic of the embedding networks."
     )
     device: str = Field("cpu", description="Where the networks run: cpu or cuda.")
-    models: tuple[Path, ...] = Field((), description="Model cards, or folders of them.")
+    models: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="Model cards, or folders of them; as one text, with colons between."
+    )
     default_model: str = Field("sface", description="Model of galleries that name none.")
-    threads: int = Field(64, ge=2, le=1024, description="Requests served at once.")
+    threads: int = Field(
+        64, ge=2, le=limits.READERS_MAX // 2, description="Requests served at once."
+    )
     requests_max: int = Field(
         1024, ge=2, le=100_000, description="Requests served and waiting; more are refused."
     )
@@ -56,6 +61,12 @@ class ServerConfig(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split_models(cls, models: object) -> object:
+        # The environment has no lists; paths are written there as in PATH.
+        return tuple(filter(None, models.split(os.pathsep))) if isinstance(models, str) else models
 
     @field_validator("host")
     @classmethod
@@ -121,5 +132,7 @@ def _fault(where: tuple[int | str, ...], kind: str, message: str) -> str:
     name = ".".join(map(str, where))
     if kind == "missing":
         return f"{name}: needed; give --{name}, or VISAGEDB_{name.upper()}, or a settings file"
+    if kind == "extra_forbidden":
+        return f"{name}: there is no such setting; known are {', '.join(ServerConfig.model_fields)}"
     message = message.removeprefix("Value error, ")
     return f"{name}: {message}" if name else message
