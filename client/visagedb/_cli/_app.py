@@ -30,6 +30,7 @@ _SERVER_PACKAGES: Final = frozenset(
         "faiss",
         "grpc_health",
         "grpc_reflection",
+        "grpc_status",
         "lmdb",
         "msgspec",
         "onnx",

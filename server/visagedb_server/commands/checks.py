@@ -32,7 +32,11 @@ _PACKAGES: Final = (
     ("numpy", "numpy", "server"),
     ("grpc_health.v1.health_pb2_grpc", "grpcio-health-checking", "server"),
     ("grpc_reflection.v1alpha.reflection", "grpcio-reflection", "server"),
+    ("grpc_status.rpc_status", "grpcio-status", "server"),
     ("lmdb", "lmdb", "server"),
+    ("msgspec", "msgspec", "server"),
+    ("pydantic_settings", "pydantic-settings", "server"),
+    ("structlog", "structlog", "server"),
     ("faiss", "faiss-cpu", "server"),
     ("pyroaring", "pyroaring", "server"),
     ("scipy", "scipy", "server"),
@@ -148,9 +152,8 @@ def models(cards: tuple[Path, ...]) -> Iterator[Check]:
         try:
             registry.check_files(card)
         except IndexerError as error:
-            yield Check(
-                f"model {name}", Status.FAIL, error.message, "pip install 'visagedb[faces]'"
-            )
+            status = Status.FAIL if card.weights.folder else _without("faces")
+            yield Check(f"model {name}", status, error.message, "pip install 'visagedb[faces]'")
         else:
             yield Check(f"model {name}", Status.OK, f"{card.identity().version}, digests agree")
 

@@ -63,7 +63,9 @@ def _run(
 
 
 def _table(found: list[Check]) -> Table:
-    table = Table("check", "result", "what was found", "what to do")
+    table = Table("check", "result")
+    for heading in ("what was found", "what to do"):
+        table.add_column(heading, overflow="fold")
     for check in found:
         table.add_row(
             check.name,

@@ -34,17 +34,20 @@ def list_(card: CardOption = None, as_json: JsonOption = False) -> None:
     """List the models that this machine knows."""
     registry = _registry(card, as_json=as_json)
     cards = [registry.get(name) for name in registry.names()]
-    table = Table("model", "version", "kind", "dimension", "licence", "files")
+    table = Table("model", "version", "kind", "dimension", "licence")
+    table.add_column("files", overflow="fold")
+    summaries = []
     for model in cards:
+        problem = _problem(registry.check_files, model)
         table.add_row(
             model.name,
             model.identity().version,
             model.kind,
             str(model.dimension or ""),
-            model.licence,
-            _files_problem(registry, model) or "found",
+            escape(model.licence),
+            escape(problem or "found"),
         )
-    summaries = [{**_summary(model), "problem": _files_problem(registry, model)} for model in cards]
+        summaries.append({**_summary(model), "problem": problem})
     _show({"models": summaries}, table, as_json=as_json)
 
 
@@ -81,7 +84,8 @@ def check(
     )
     run = registry.check_files if files_only else registry.check
     problems = {model.name: _problem(run, model) for model in cards}
-    table = Table("model", "result")
+    table = Table("model")
+    table.add_column("result", overflow="fold")
     for model_name, problem in problems.items():
         table.add_row(model_name, f"[red]{escape(problem)}[/]" if problem else "[green]OK[/]")
     document = {
@@ -127,10 +131,6 @@ def _problem(run: Callable[[ModelCard], None], card: ModelCard) -> str:
     except IndexerError as error:
         return f"{error.reason}: {error.message}"
     return ""
-
-
-def _files_problem(registry: ModelRegistry, card: ModelCard) -> str:
-    return _problem(registry.check_files, card)
 
 
 def _summary(card: ModelCard) -> dict[str, Any]:
