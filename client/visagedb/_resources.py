@@ -120,7 +120,8 @@ class Identity:
         name: Resource name, ``galleries/{gallery}/identities/{identity}``.
         labels: Small key and value strings for filters.
         metadata: Anything else the caller keeps.
-        expire_time: After this time the identity is to be erased; None for never.
+        expire_time: After this time the identity is to be erased; None for never. Servers
+            keep it, and do not erase anything yet.
         etag: Changes with every update.
     """
 

@@ -37,7 +37,7 @@ class FaceSelection(StrEnum):
     CENTRAL = "central"
     """The face nearest to the middle of the image."""
     ALL = "all"
-    """Every face; for identification only."""
+    """Every face; for identification and embedding."""
 
 
 class Decision(StrEnum):

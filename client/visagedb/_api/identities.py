@@ -33,7 +33,8 @@ def create_identity(
         display_name: For people.
         labels: Small key and value strings for filters, at most 32.
         metadata: Anything else to keep, up to 16 KiB as JSON.
-        expire_time: After this time the identity is to be erased; naive means UTC.
+        expire_time: After this time the identity is to be erased; naive means UTC. Kept
+            by the server, but not enforced yet.
         timeout: Seconds; None means the client's default.
 
     Raises:

@@ -83,7 +83,7 @@ class Identity(google.protobuf.message.Message):
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Small key and value strings for filters: at most 32, keys of a-z 0-9 _ - ,
-        values up to 255 characters.
+        values up to 255 bytes of UTF-8.
         """
 
     @property
