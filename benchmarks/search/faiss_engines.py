@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.engine import Engine, Place, Setting
+from search.ours_data import rescored_candidates
 from search.workload import TOP_K
-from visagedb_indexer.search.engine import rescored_candidates
 
 _TRAINING_ROWS = 32_768
 
@@ -58,7 +58,7 @@ class BareFastScan(_Faiss):
     """Our codes without our engine: rotation, 4-bit codes, one list, no rescoring.
 
     It ranks by codes alone, so it loses mates; its time is the floor of ours. The second
-    setting returns as many rows as our engine rescores.
+    setting returns as many rows as our engine rescores, if it was measured before.
     """
 
     notes = "no rescoring: read its time, not its loss"
@@ -67,7 +67,7 @@ class BareFastScan(_Faiss):
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         self._count = TOP_K
-        rescored = rescored_candidates(self.workload.rows)
+        rescored = rescored_candidates(place.shared)
         self.settings = (
             Setting(f"best {TOP_K}", {"count": TOP_K}),
             Setting(f"best {rescored}", {"count": rescored}),

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.engine import Engine
-from search.ours_data import GALLERY, gallery_folder, written
+from search.ours_data import GALLERY, gallery_folder, note_rescored, written
 from search.workload import TOP_K
 from visagedb_indexer.database import Database
 from visagedb_indexer.gallery_values import SearchOptions
@@ -28,6 +28,7 @@ class BareEngine(Engine):
             owners = view.owners()
         self._engine = SearchEngine(self.workload.dimension, self._store, owners)
         assert self._engine.wait_until_settled(SETTLED_SECONDS_MAX)
+        note_rescored(self.place.shared, self._engine.stats().rescored_candidates or TOP_K)
 
     def search(self, probe: NDArray[np.float32]) -> Sequence[int]:
         return [hit.ordinal for hit in self._engine.search(SearchRequest(probe, TOP_K))]
@@ -38,7 +39,10 @@ class BareEngine(Engine):
 
 
 class InProcess(Engine):
-    """`Gallery.identify`: candidates with their identities and faces."""
+    """`Gallery.identify`: candidates with their identities and faces.
+
+    The second to open the data directory finds the codes in a snapshot.
+    """
 
     def load(self) -> None:
         self._data, _ = written(self.place.shared, self.workload)

@@ -12,6 +12,7 @@ from visagedb_indexer.values import ModelIdentity
 
 GALLERY = "benchmark"
 _COMMIT_ROWS = 4096
+_RESCORED_UNKNOWN = 200
 
 
 def gallery_folder(data: Path) -> Path:
@@ -27,6 +28,17 @@ def written(shared: Path, workload: Workload) -> tuple[Path, float]:
         _write(data, workload)
         note.write_text(str(time.perf_counter() - started))
     return data, float(note.read_text())
+
+
+def note_rescored(shared: Path, count: int) -> None:
+    """Leaves word of how many candidates our engine rescores, for the bare scan."""
+    (shared / "visagedb.rescored").write_text(str(count))
+
+
+def rescored_candidates(shared: Path) -> int:
+    """How many candidates our engine rescores, or the usual number if it did not run."""
+    note = shared / "visagedb.rescored"
+    return int(note.read_text()) if note.exists() else _RESCORED_UNKNOWN
 
 
 def _write(data: Path, workload: Workload) -> None:
