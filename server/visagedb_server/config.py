@@ -54,7 +54,7 @@ class ServerConfig(BaseSettings):
         64, ge=2, le=limits.READERS_MAX // 2, description="Requests served at once."
     )
     requests_max: int = Field(
-        1024, ge=2, le=100_000, description="Requests served and waiting; more are refused."
+        256, ge=2, le=100_000, description="Requests served and waiting; more are refused."
     )
     drain_seconds: float = Field(
         30.0, ge=0, le=3600, description="How long a stop waits for running requests."
