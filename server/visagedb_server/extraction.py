@@ -50,12 +50,19 @@ class Extractor:
 
     Raises:
         ModelError: A model card is refused.
+        ModelNotAvailableError: The default model is none of the embedding models.
     """
 
     def __init__(self, config: ServerConfig) -> None:
         self._precision = config.precision
         self._default = config.default_model
         self.registry = ModelRegistry(config.models)
+        if self.card(self._default) is None:
+            known = ", ".join(card.name for card in self.registry.embedders())
+            raise ModelNotAvailableError(
+                f"the default model {self._default!r} is no known embedder; known are {known}",
+                {"model": self._default},
+            )
         self.missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
         self._pool: WorkerPool | None = None
         if config.workers and not self.missing:
@@ -109,7 +116,8 @@ class Extractor:
         card = self.card(wanted.name)
         if card is None:
             raise ModelNotAvailableError(
-                f"this server has no model {wanted.name!r}, so it takes its vectors, not images",
+                f"this server has no model {wanted.name!r}, so it takes its vectors, not images; "
+                "for images start it with the model's card",
                 {"model": wanted.name},
             )
         if card.identity(self._precision) != wanted:

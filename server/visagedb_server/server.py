@@ -59,6 +59,7 @@ class Server:
     Raises:
         DataDirectoryLockedError: Another server owns the data directory.
         ModelError: A model card is refused.
+        ModelNotAvailableError: The default model is not known.
         UnavailableError: The address cannot be listened on.
     """
 

@@ -19,7 +19,11 @@ from visagedb.v1 import (
     identities_pb2,
     search_pb2,
 )
-from visagedb_indexer.errors import DataDirectoryLockedError, UnavailableError
+from visagedb_indexer.errors import (
+    DataDirectoryLockedError,
+    ModelNotAvailableError,
+    UnavailableError,
+)
 from visagedb_indexer.gallery import Gallery
 from visagedb_server.server import SERVICES, Server
 
@@ -124,6 +128,26 @@ def test_a_second_server_on_the_same_data_or_port_is_refused(
         # The second time shows that the first has given its data directory back.
         with pytest.raises(UnavailableError, match="is the port taken"):
             Server(other)
+
+
+@pytest.mark.parametrize("model", ["unknown", "yunet"])
+def test_a_default_model_that_makes_no_vectors_is_refused(tmp_path: Path, model: str) -> None:
+    with pytest.raises(ModelNotAvailableError, match="known are sface"):
+        Server(make_config(tmp_path / "data", default_model=model))
+
+
+def test_only_the_owner_can_read_the_data(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o755)
+    server = Server(make_config(tmp_path / "data"))
+    server.start()
+    api = Api(server.address)
+    api.create_gallery()
+    api.close()
+    server.stop(grace=1)
+    found = list((tmp_path / "data").rglob("data.mdb"))
+    assert len(found) == 2
+    for path in found:
+        assert [p.stat().st_mode & 0o077 for p in (path, path.parent)] == [0, 0]
 
 
 def test_data_is_there_after_a_restart(tmp_path: Path) -> None:

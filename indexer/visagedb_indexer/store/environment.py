@@ -94,13 +94,15 @@ class Environment:
         self._reads = 0
         self._closing = False
         self._no_reads = threading.Condition()
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
         with translated(path):
             self._env = lmdb.open(
                 str(path),
                 map_size=map_bytes,
                 max_dbs=len(databases) + 4,
                 max_readers=limits.READERS_MAX,
+                # Templates are biometric data.
+                mode=0o600,
                 # One process owns the directory, so stale slots are our own from a crash.
                 readahead=False,
             )
