@@ -116,8 +116,9 @@ def test_the_decision_follows_the_threshold(people: Api) -> None:
     assert answer.basis.threshold == pytest.approx(0.99)
 
 
-def test_an_empty_gallery_answers_no_match(api: Api) -> None:
-    point = types_pb2.OperatingPoint(threshold=0.1)
+@pytest.mark.parametrize("threshold", [0.1, -1.0])
+def test_an_empty_gallery_answers_no_match(api: Api, threshold: float) -> None:
+    point = types_pb2.OperatingPoint(threshold=threshold)
     [answer] = api.identify(VECTORS[0], operating_point=point).identifications
     assert not answer.candidates
     assert answer.decision == types_pb2.DECISION_NO_MATCH

@@ -1,5 +1,6 @@
 """SearchService."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -207,7 +208,7 @@ def _from_image(face: ExtractedFace) -> _ProbeFace:
 def _identification(
     gallery: Gallery, face: _ProbeFace, answer: SearchAnswer, basis: types_pb2.DecisionBasis
 ) -> search_pb2.Identification:
-    best = answer.candidates[0].score if answer.candidates else -1.0
+    best = answer.candidates[0].score if answer.candidates else -math.inf
     return search_pb2.Identification(
         face=face.detection(),
         decision=decide(best, basis),
