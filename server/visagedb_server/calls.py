@@ -6,6 +6,7 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 import structlog
+from google.rpc import code_pb2
 
 from visagedb_indexer.errors import IndexerError, NotSupportedError
 from visagedb_server.errors import abort, code_of, status_of
@@ -84,7 +85,7 @@ def _log(method: str, seconds: float, error: IndexerError | None) -> None:
             "call refused",
             method=method,
             ms=round(1000 * seconds, 2),
-            code=code_of(error),
+            code=code_pb2.Code.Name(code_of(error)),
             reason=error.reason,
             message=status_of(error).message,
         )

@@ -52,7 +52,11 @@ def list_(card: CardOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command("describe")
-def describe(name: str, card: CardOption = None, as_json: JsonOption = False) -> None:
+def describe(
+    name: Annotated[str, typer.Argument(help="Name of the model.", show_default=False)],
+    card: CardOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show everything that a model's card says."""
     registry = _registry(card, as_json=as_json)
     model = _or_exit(lambda: registry.get(name), as_json=as_json)

@@ -15,7 +15,7 @@ def serve(
         int | None, typer.Option(help=f"Port to listen on; 0 takes a free one [{DEFAULT_PORT}].")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="A TOML file with any of these settings.")
+        Path | None, typer.Option(help="A TOML file with any of the settings.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Embedding processes; 0 takes vectors only [one per core].")
@@ -41,6 +41,7 @@ def serve(
 
     Every setting may also come from the environment (VISAGEDB_DATA, VISAGEDB_PORT, ...)
     or from the --config file; a flag beats the environment, which beats the file.
+    Three settings have no flag: threads, requests_max and drain_seconds.
     When it is ready, the first line on standard output says where it listens.
     """
     try:
