@@ -90,12 +90,6 @@ class Network(nn.Module):
         self.steps = tuple(change(step, constants) for step in self.steps)
 
 
-def external_files(path: Path) -> tuple[str, ...]:
-    """Names of the data files that the ONNX file refers to, as written in it."""
-    model = _read(path)
-    return tuple(sorted({_location(tensor) for tensor in _external_tensors(model)}))
-
-
 def import_network(path: Path, *, allowed_files: Iterable[str] = ()) -> Network:
     """Imports the ONNX file.
 
@@ -111,7 +105,7 @@ def import_network(path: Path, *, allowed_files: Iterable[str] = ()) -> Network:
     """
     model = _read(path)
     _load_external(model, path.parent, frozenset(allowed_files))
-    opset = _check_opset(model)
+    _check_opset(model)
     graph = model.graph
     constants = {
         tensor.name: _tensor(numpy_helper.to_array(tensor)) for tensor in graph.initializer
@@ -120,7 +114,7 @@ def import_network(path: Path, *, allowed_files: Iterable[str] = ()) -> Network:
         raise InvalidModelCardError(f"{path.name} has more than {PARAMETERS_MAX} parameters")
     input_name, input_shape = _single_input(graph, constants)
     outputs = tuple(output.name for output in graph.output)
-    nodes = [_node(proto, opset, input_shape[0] or 1) for proto in graph.node]
+    nodes = [_node(proto, input_shape[0] or 1) for proto in graph.node]
     runs = _make(nodes, constants)
     nodes = _fold_batch_normalization(nodes, runs, constants, frozenset(outputs))
     missing = set(outputs) - {node.output for node in nodes}
@@ -186,8 +180,8 @@ def _slice(path: Path, entries: Mapping[str, str]) -> bytes:
         return stream.read(length)
 
 
-def _check_opset(model: Any) -> int:
-    """The version of the standard operator set, the only set that is known here."""
+def _check_opset(model: Any) -> None:
+    """Refuses versions of the standard operator set that are not known here, and functions."""
     versions = {entry.domain: entry.version for entry in model.opset_import}
     opset = int(versions.get("", versions.get("ai.onnx", 0)))
     if opset not in OPSETS:
@@ -197,7 +191,6 @@ def _check_opset(model: Any) -> int:
         )
     if model.functions or len(model.graph.node) > NODES_MAX:
         raise UnsupportedOperatorError("networks with functions or huge graphs are not supported")
-    return opset
 
 
 def _single_input(
@@ -227,7 +220,7 @@ def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
     return torch.from_numpy(np.array(array, order="C"))
 
 
-def _node(proto: Any, opset: int, exported_batch: int) -> Node:
+def _node(proto: Any, exported_batch: int) -> Node:
     attributes = {}
     for attribute in proto.attribute:
         value = onnx.helper.get_attribute_value(attribute)
@@ -241,7 +234,6 @@ def _node(proto: Any, opset: int, exported_batch: int) -> Node:
         inputs=list(proto.input),
         output=proto.output[0] if proto.output else "",
         attributes=attributes,
-        opset=opset,
         exported_batch=exported_batch,
     )
     if proto.domain not in ("", "ai.onnx") or proto.op_type not in OPERATORS:

@@ -18,7 +18,6 @@ class Node:
         output: Name of the only output that is used.
         attributes: Attribute values; a maker takes out what it understands.
         constants: Per input the value, where it is known at import.
-        opset: Version of the operator set.
         exported_batch: Batch size written into the graph by its exporter.
     """
 
@@ -27,7 +26,6 @@ class Node:
     output: str
     attributes: dict[str, Any]
     constants: list[Tensor | None] = field(default_factory=list)
-    opset: int = 0
     exported_batch: int = 1
 
     def take(self, name: str, default: Any = None) -> Any:

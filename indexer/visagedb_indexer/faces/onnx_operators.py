@@ -20,8 +20,6 @@ from visagedb_indexer.faces.onnx_node import Node
 
 Run: TypeAlias = Callable[..., Tensor]
 
-INTEGERS: Final = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
-
 
 def _spatial_pads(node: Node, kernel: Sequence[int]) -> tuple[int, int, int, int]:
     """Padding as (top, left, bottom, right)."""

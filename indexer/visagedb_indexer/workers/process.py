@@ -10,7 +10,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -51,7 +50,6 @@ class WorkerProcess:
             theirs.close()
         self.connection = Connection(ours.detach())
         self._settings = settings
-        self.started_at = time.monotonic()
 
     @property
     def pid(self) -> int:
