@@ -10,8 +10,6 @@ agreement with OpenCV where it is installed, and false match rates. The figures 
 import argparse
 import dataclasses
 import functools
-import json
-import platform
 import random
 import time
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import write_results
 from rich.console import Console
 from rich.table import Table
 
@@ -32,7 +31,6 @@ from visagedb_indexer.faces.networks import load_network
 from visagedb_indexer.faces.pipeline import STAGES, load_pipeline
 from visagedb_indexer.faces.registry import ModelRegistry
 
-RESULTS = Path(__file__).parent / "results"
 BATCHES = (1, 2, 4, 8, 16)
 SECONDS = 1.0
 
@@ -150,9 +148,7 @@ def main() -> None:
     if measured:
         columns = ["false match rate", *(f"{rate:g}" for rate in measured)]
         show(console, "the card's thresholds", columns, [["similarity", *measured.values()]])
-    RESULTS.mkdir(exist_ok=True)
-    result = {
-        "machine": platform.processor() or platform.machine(),
+    figures = {
         "torch": torch.__version__,
         "model": dataclasses.asdict(card.identity()),
         "seed": arguments.seed,
@@ -161,7 +157,7 @@ def main() -> None:
         "opencv": agreement,
         "false_match_rates": {f"{rate:g}": score for rate, score in measured.items()},
     }
-    (RESULTS / "faces.json").write_text(json.dumps(result, indent=2) + "\n")
+    console.print(f"written to {write_results('faces', figures)}")
 
 
 if __name__ == "__main__":
