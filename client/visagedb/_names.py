@@ -22,10 +22,10 @@ def check_id(value: str, kind: str) -> str:
         TypeError: It is not a string.
     """
     if not isinstance(value, str):
-        raise TypeError(f"a {kind} id is a string, not {type(value).__name__}")
+        raise TypeError(f"the {kind} id is a string, not {type(value).__name__}")
     if len(value) > ID_LENGTH_MAX or not _ID.fullmatch(value):
         raise InvalidNameError(
-            f"{value!r} is not a {kind} id: 1 to {ID_LENGTH_MAX} of the characters "
+            f"{value!r} is no valid {kind} id: 1 to {ID_LENGTH_MAX} of the characters "
             "a-z A-Z 0-9 . _ - and not starting with a dot",
             code="INVALID_ARGUMENT",
             reason="INVALID_NAME",

@@ -246,8 +246,8 @@ def vector(message: types_pb2.Template, wanted: ModelIdentity) -> Vector:
     check_same_model(message.model, wanted)
     if len(message.vector) != 4 * wanted.dimension:
         raise InvalidVectorError(
-            f"the vector has {len(message.vector)} bytes, the model's {wanted.dimension} float32 "
-            f"values have {4 * wanted.dimension}",
+            f"the vector has {len(message.vector) / 4:g} float32 values, "
+            f"the gallery's model has {wanted.dimension}",
             {"field": "vector", "expected_bytes": str(4 * wanted.dimension)},
         )
     return np.frombuffer(message.vector, dtype="<f4")

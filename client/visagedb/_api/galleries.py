@@ -130,7 +130,7 @@ def update_gallery(
         "threshold": threshold,
         "score_fusion": score_fusion
         if isinstance(score_fusion, Unset)
-        else _FUSIONS[ScoreFusion(score_fusion)],
+        else _fusion(ScoreFusion(score_fusion)),
     }
     given = {key: value for key, value in fields.items() if value is not UNSET}
     request = pb.UpdateGalleryRequest(
@@ -144,6 +144,12 @@ def update_gallery(
         lambda answer: convert.gallery(answer.gallery),
         timeout,
     )
+
+
+def _fusion(fusion: ScoreFusion) -> pb.ScoreFusion.ValueType:
+    if fusion not in _FUSIONS:
+        raise ValueError(f"{fusion.value!r} is what a newer server may say; it cannot be chosen")
+    return _FUSIONS[fusion]
 
 
 def delete_gallery(
