@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from types import GenericAlias, TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -228,17 +229,20 @@ class Client:
         tally: bulk.Tally,
     ) -> Iterator[bulk.EnrollResult]:
         stopped = threading.Event()
-        pending: set[Future[bulk.EnrollResult]] = set()
+        # Finished futures queue up here: waiting on a whole set costs more with each member.
+        finished: SimpleQueue[Future[bulk.EnrollResult]] = SimpleQueue()
+        in_flight = 0
         with ThreadPoolExecutor(concurrency, thread_name_prefix="visagedb-enroll") as pool:
             try:
                 for item in items:
-                    pending.add(pool.submit(self._enroll_item, options, item, stopped))
-                    if len(pending) >= concurrency:
-                        finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                        yield from (tally.add(future.result()) for future in finished)
-                while pending:
-                    finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    yield from (tally.add(future.result()) for future in finished)
+                    future = pool.submit(self._enroll_item, options, item, stopped)
+                    future.add_done_callback(finished.put)
+                    in_flight += 1
+                    if in_flight >= concurrency:
+                        yield tally.add(finished.get().result())
+                        in_flight -= 1
+                for _ in range(in_flight):
+                    yield tally.add(finished.get().result())
             finally:
                 # Also reached when the caller stops iterating: pauses end at once.
                 stopped.set()

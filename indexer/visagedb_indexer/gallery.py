@@ -27,7 +27,13 @@ from visagedb_indexer.gallery_values import (
     SearchOptions,
 )
 from visagedb_indexer.label_index import LabelIndex
-from visagedb_indexer.search import Hit, SearchEngine, SearchRequest, SnapshotFile
+from visagedb_indexer.search import (
+    Hit,
+    SearchEngine,
+    SearchRequest,
+    SnapshotFile,
+    admitted,
+)
 from visagedb_indexer.store import (
     Change,
     Counters,
@@ -281,6 +287,10 @@ class Gallery:
             exact=options.exact,
             deadline=options.deadline,
         )
+        with admitted(options.deadline):
+            return self._identify(request)
+
+    def _identify(self, request: SearchRequest) -> SearchAnswer:
         while True:
             generation, index_generation = self._counters.generation, self._engine.generation
             hits = self._engine.search(request)

@@ -67,6 +67,8 @@ GALLERIES_MAX: Final = 900
 # Search
 TOP_K_MAX: Final = 1000
 TOP_K_DEFAULT: Final = 10
+CANDIDATES_PER_RESPONSE_MAX: Final = 10_000
+"""Over all faces of a probe, so that an answer fits into a message."""
 FILTER_LENGTH_MAX: Final = 4096
 FILTER_DEPTH_MAX: Final = 32
 EXACT_ROWS_MAX: Final = 10_000
@@ -84,7 +86,6 @@ MATE_LOSS_BOUND: Final = 0.001
 TOMBSTONES_MAX: Final = 1000
 SEGMENT_ROWS_MAX: Final = 1 << 20
 """Keeps the write sections of one segment short."""
-PROBES_PER_REQUEST_MAX: Final = 256
 PAGE_SIZE_MAX: Final = 1000
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_BYTES_MAX: Final = 3 * MIB

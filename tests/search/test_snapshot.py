@@ -35,7 +35,7 @@ def path(tmp_path: Path, vectors: Vector) -> Path:
         enroll(gallery, f"p{number}", vector)
     assert gallery.wait_until_settled(60)
     gallery.close()
-    assert snapshot_of(tmp_path / "gallery").exists()
+    assert snapshot_of(tmp_path / "gallery").stat().st_mode & 0o777 == 0o600
     return tmp_path / "gallery"
 
 

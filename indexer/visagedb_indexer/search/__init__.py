@@ -1,5 +1,6 @@
 """The search engine. The only room that imports ``faiss``."""
 
+from visagedb_indexer.search.admission import admitted
 from visagedb_indexer.search.audit import Audit
 from visagedb_indexer.search.engine import EngineState, EngineStats, SearchEngine
 from visagedb_indexer.search.protocol import Hit, SearchRequest, VectorSource
@@ -14,4 +15,5 @@ __all__ = [
     "SearchRequest",
     "SnapshotFile",
     "VectorSource",
+    "admitted",
 ]

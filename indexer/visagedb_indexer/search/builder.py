@@ -151,7 +151,7 @@ class IndexBuilder:
     def _measure(self) -> None:
         """Measures the loss of the codes, and with it how many candidates to rescore."""
         assert self.index is not None
-        found = audit(self.index, self._source, self._table.view(), lambda: self._closed)
+        found = audit(self.index, self._source, self._table.view(), self._has_better_to_do)
         if found is not None:
             self.audit = found
             _LOG.info(
@@ -159,6 +159,9 @@ class IndexBuilder:
                 found.measured,
                 found.effort,
             )
+
+    def _has_better_to_do(self) -> bool:
+        return self._closed or self._tail_rows() > limits.TAIL_ROWS_MAX or self._training_due()
 
     def _save(self) -> None:
         """Writes the codes to disk, if they have changed since."""

@@ -68,7 +68,9 @@ class SnapshotFile:
             segments=len(index.segments),
         )
         aside = self._path.with_suffix(".new")
-        with aside.open("wb") as stream:
+        # Codes tell something of faces: they are for the owner's eyes, like the database.
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
             stream.write(_MAGIC)
             _write_part(stream, msgspec.json.encode(header))
             for part in index.codec.serialized():

@@ -9,7 +9,11 @@ import grpc
 from visagedb.v1 import search_pb2, search_pb2_grpc, types_pb2
 from visagedb_indexer import limits, validation
 from visagedb_indexer.database import Database
-from visagedb_indexer.errors import InvalidArgumentError, ModelMismatchError
+from visagedb_indexer.errors import (
+    InvalidArgumentError,
+    LimitExceededError,
+    ModelMismatchError,
+)
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.gallery_values import SearchAnswer, SearchOptions
 from visagedb_indexer.store import GalleryRecord
@@ -52,6 +56,7 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         )
         basis = threshold_for(request.operating_point, gallery, self._extractor, "identify")
         faces, width, height = self._probe_faces(request.probe, gallery, context)
+        _check_size(len(faces), options.top_k)
         response = search_pb2.IdentifyResponse(image_width=width, image_height=height)
         for face in faces:
             answer = gallery.identify(face.vector, options)
@@ -198,6 +203,15 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         if record is None:
             return self._extractor.extract_default(image, options)
         return self._extractor.extract(image, record, options)
+
+
+def _check_size(faces: int, top_k: int) -> None:
+    if faces > 1 and faces * top_k > limits.CANDIDATES_PER_RESPONSE_MAX:
+        raise LimitExceededError(
+            f"{faces} faces with {top_k} candidates each do not fit into one answer; ask for "
+            "fewer, or select one face",
+            {"field": "top_k", "limit": str(limits.CANDIDATES_PER_RESPONSE_MAX)},
+        )
 
 
 def _from_image(face: ExtractedFace) -> _ProbeFace:
