@@ -19,7 +19,7 @@ from visagedb._names import gallery_name
 from visagedb._resources import Enrollment
 from visagedb._values import EnrollOutcome, FaceSelection
 
-DEFAULT_CONCURRENCY: Final = 32
+DEFAULT_CONCURRENCY: Final = 48
 DEFAULT_PATIENCE_SECONDS: Final = 120.0
 BULK_TIMEOUT_SECONDS: Final = 120.0
 """An item may wait behind interactive requests, so it gets longer than they do."""

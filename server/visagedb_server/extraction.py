@@ -1,7 +1,6 @@
 """From images to faces, for the services: models, worker pool, choice of face."""
 
 import importlib.util
-import math
 import time
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from visagedb.v1 import types_pb2
+from visagedb_indexer.choice import Choice, chosen
 from visagedb_indexer.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
@@ -33,11 +33,13 @@ class ExtractOptions:
 
     Attributes:
         embed: Make vectors; otherwise only find the faces.
+        choice: Which faces get a vector.
         bulk: May wait for interactive requests.
         deadline: `time.monotonic()` seconds; None for none.
     """
 
     embed: bool = True
+    choice: Choice = Choice.ALL
     bulk: bool = False
     deadline: float | None = None
 
@@ -166,6 +168,7 @@ class Extractor:
             model=model,
             flip=flip,
             embed=options.embed,
+            choice=options.choice,
             priority=Priority.BULK if options.bulk else Priority.INTERACTIVE,
             deadline=options.deadline,
         )
@@ -196,56 +199,54 @@ class Extractor:
             self._pool.close(drain=False)
 
 
-def choose_faces(found: Extraction, selection: int, *, default: int) -> tuple[ExtractedFace, ...]:
-    """The faces that a request means.
-
-    Args:
-        found: All faces of the image, largest first.
-        selection: A `FaceSelection`.
-        default: What UNSPECIFIED means here.
-
-    Raises:
-        NoFaceError: There is none.
-        SeveralFacesError: One was expected, there are more.
-        InvalidArgumentError: The selection is unknown, or ALL where one is needed.
-    """
-    chosen = selection or default
-    faces = found.faces
-    if not faces:
-        raise NoFaceError("no face was found in the image")
-    if chosen == types_pb2.FACE_SELECTION_ALL:
-        return faces
-    if chosen == types_pb2.FACE_SELECTION_LARGEST:
-        return faces[:1]
-    if chosen == types_pb2.FACE_SELECTION_CENTRAL:
-        return (min(faces, key=lambda face: _distance_to_middle(face, found)),)
-    if chosen != types_pb2.FACE_SELECTION_ONLY:
-        raise InvalidArgumentError("unknown face selection", {"field": "face_selection"})
-    if len(faces) > 1:
-        raise SeveralFacesError(
-            f"{len(faces)} faces were found where one is expected; crop the image, or select the "
-            "largest or the central one",
-            {"faces": str(len(faces))},
-        )
-    return faces
+_CHOICES: Final[dict[int, Choice]] = {
+    types_pb2.FACE_SELECTION_ALL: Choice.ALL,
+    types_pb2.FACE_SELECTION_ONLY: Choice.ONLY,
+    types_pb2.FACE_SELECTION_LARGEST: Choice.LARGEST,
+    types_pb2.FACE_SELECTION_CENTRAL: Choice.CENTRAL,
+}
 
 
-def choose_face(found: Extraction, selection: int) -> ExtractedFace:
-    """The one face that an enrolment or a verification means.
+def choice_of_one(selection: int) -> Choice:
+    """Which face an enrolment or a verification means: the only one unless it says otherwise.
 
     Raises:
-        NoFaceError: There is none.
-        SeveralFacesError: There are more and none was selected.
-        InvalidArgumentError: ALL was selected.
+        InvalidArgumentError: The selection is unknown, or ALL.
     """
     if selection == types_pb2.FACE_SELECTION_ALL:
         raise InvalidArgumentError(
             "one face is needed here; ALL is for identification", {"field": "face_selection"}
         )
-    return choose_faces(found, selection, default=types_pb2.FACE_SELECTION_ONLY)[0]
+    return choice_of_many(selection or types_pb2.FACE_SELECTION_ONLY)
 
 
-def _distance_to_middle(face: ExtractedFace, found: Extraction) -> float:
-    x = face.box.x + face.box.width / 2 - found.width / 2
-    y = face.box.y + face.box.height / 2 - found.height / 2
-    return math.hypot(x, y)
+def choice_of_many(selection: int) -> Choice:
+    """Which faces an identification or an embedding means: all unless it says otherwise.
+
+    Raises:
+        InvalidArgumentError: The selection is unknown.
+    """
+    choice = _CHOICES.get(selection or types_pb2.FACE_SELECTION_ALL)
+    if choice is None:
+        raise InvalidArgumentError("unknown face selection", {"field": "face_selection"})
+    return choice
+
+
+def chosen_faces(found: Extraction, choice: Choice) -> tuple[ExtractedFace, ...]:
+    """The faces that are meant; never none.
+
+    Raises:
+        NoFaceError: There is none.
+        SeveralFacesError: One was expected, there are more.
+    """
+    boxes = [face.box for face in found.faces]
+    if not boxes:
+        raise NoFaceError("no face was found in the image")
+    positions = chosen(boxes, found.width, found.height, choice)
+    if not positions:
+        raise SeveralFacesError(
+            f"{len(boxes)} faces were found where one is expected; crop the image, or select the "
+            "largest or the central one",
+            {"faces": str(len(boxes))},
+        )
+    return tuple(found.faces[position] for position in positions)

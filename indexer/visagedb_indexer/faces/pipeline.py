@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import torch
 
+from visagedb_indexer.choice import Choice, chosen
 from visagedb_indexer.errors import ImageError
 from visagedb_indexer.faces.align import align
 from visagedb_indexer.faces.cards import TEMPLATES, ModelCard
@@ -51,6 +52,8 @@ class _Work:
     faces: list[DetectedFace] = field(default_factory=list)
     crops: list[Pixels] = field(default_factory=list)
     qualities: list[Quality] = field(default_factory=list)
+    chosen: tuple[int, ...] = ()
+    vectors: dict[int, Vector] = field(default_factory=dict)
 
 
 class FacePipeline:
@@ -76,7 +79,12 @@ class FacePipeline:
         return dict(self._timer.seconds)
 
     def extract(
-        self, images: Sequence[bytes], *, flip: bool = False, embed: bool = True
+        self,
+        images: Sequence[bytes],
+        *,
+        flip: bool = False,
+        embed: bool = True,
+        choice: Choice = Choice.ALL,
     ) -> list[Result]:
         """Extracts the faces of several images; an image that cannot be used fails alone.
 
@@ -84,6 +92,7 @@ class FacePipeline:
             images: Encoded image files.
             flip: Average every embedding with that of the mirror image.
             embed: Make vectors; needs an embedder.
+            choice: Which faces of an image get a vector; the others are only found.
 
         Returns:
             Per image its faces, or the error.
@@ -99,8 +108,9 @@ class FacePipeline:
             ):
                 item.faces = faces
         self._align(work)
-        vectors = self._embed(work, flip=flip) if embed else None
-        finished = iter(_extractions(work, vectors))
+        if embed:
+            self._embed(work, flip=flip, choice=choice)
+        finished = iter([_extraction(item) for item in work])
         return [item if isinstance(item, ImageError) else next(finished) for item in decoded]
 
     def _align(self, work: Sequence[_Work]) -> None:
@@ -121,13 +131,19 @@ class FacePipeline:
                     for crop, face in zip(item.crops, item.faces, strict=True)
                 ]
 
-    def _embed(self, work: Sequence[_Work], *, flip: bool) -> Vector:
-        crops = [crop for item in work for crop in item.crops]
+    def _embed(self, work: Sequence[_Work], *, flip: bool, choice: Choice) -> None:
+        """Embeds the chosen faces of all images in one go."""
         assert self._embedder is not None
+        for item in work:
+            height, width = item.pixels.shape[:2]
+            item.chosen = chosen([face.box for face in item.faces], width, height, choice)
+        crops = [item.crops[position] for item in work for position in item.chosen]
+        if not crops:
+            return
         with self._timer.measure("embed"):
-            if not crops:
-                return np.zeros((0, self._embedder.card.dimension), dtype=np.float32)
-            return self._embedder.embed(np.stack(crops), flip=flip)
+            vectors = iter(self._embedder.embed(np.stack(crops), flip=flip))
+        for item in work:
+            item.vectors = {position: next(vectors).copy() for position in item.chosen}
 
 
 def _attempt(function: Callable[[bytes], Pixels], content: bytes) -> Pixels | ImageError:
@@ -137,16 +153,13 @@ def _attempt(function: Callable[[bytes], Pixels], content: bytes) -> Pixels | Im
         return error
 
 
-def _extractions(work: Sequence[_Work], vectors: Vector | None) -> Iterator[Extraction]:
-    row = 0
-    for item in work:
-        faces = []
-        for face, quality in zip(item.faces, item.qualities, strict=True):
-            vector = None if vectors is None else vectors[row].copy()
-            faces.append(ExtractedFace(face.box, face.landmarks, face.score, quality, vector))
-            row += 1
-        height, width = item.pixels.shape[:2]
-        yield Extraction(width=width, height=height, faces=tuple(faces))
+def _extraction(item: _Work) -> Extraction:
+    faces = [
+        ExtractedFace(face.box, face.landmarks, face.score, quality, item.vectors.get(position))
+        for position, (face, quality) in enumerate(zip(item.faces, item.qualities, strict=True))
+    ]
+    height, width = item.pixels.shape[:2]
+    return Extraction(width=width, height=height, faces=tuple(faces))
 
 
 def load_pipeline(

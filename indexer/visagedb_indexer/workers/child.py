@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections import Counter
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
@@ -94,13 +95,15 @@ class _Models:
 
     def _extract(self, pipeline: "FacePipeline", batch: Batch) -> list[Extraction | IndexerError]:
         try:
-            found = pipeline.extract(batch.images, flip=batch.flip, embed=batch.embed)
+            found = pipeline.extract(
+                batch.images, flip=batch.flip, embed=batch.embed, choice=batch.choice
+            )
             return list(found)
         except Exception as error:  # noqa: BLE001 - any failure is the image's, not the process's
             if len(batch.images) == 1:
                 return [ImageCrashedWorkerError(f"the image could not be processed: {error!r}")]
         # One of them is to blame: each on its own tells which.
-        singles = (Batch(batch.model, batch.flip, batch.embed, (i,)) for i in batch.images)
+        singles = (replace(batch, images=(image,)) for image in batch.images)
         return [self._extract(pipeline, single)[0] for single in singles]
 
     def _pipeline(self, model: str) -> "FacePipeline":

@@ -153,7 +153,8 @@ class Dispatcher(threading.Thread):
         self._in_flight.append(items)
         recipe = items[0].recipe
         images = tuple(item.image for item in items)
-        process.connection.send(Batch(recipe.model, recipe.flip, recipe.embed, images))
+        batch = Batch(recipe.model, recipe.flip, recipe.embed, recipe.choice, images)
+        process.connection.send(batch)
 
     def _receive(self, process: WorkerProcess) -> None:
         answer: Answer = process.connection.recv()

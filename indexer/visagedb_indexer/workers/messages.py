@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from visagedb_indexer.choice import Choice
 from visagedb_indexer.errors import IndexerError
 from visagedb_indexer.values import Extraction
 
@@ -33,6 +34,7 @@ class Batch:
     model: str
     flip: bool
     embed: bool
+    choice: Choice
     images: tuple[bytes, ...]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from visagedb_indexer import limits
+from visagedb_indexer.choice import Choice
 from visagedb_indexer.errors import (
     EmptyImageError,
     ImageCrashedWorkerError,
@@ -115,6 +116,7 @@ class WorkerPool:
         model: str,
         flip: bool = False,
         embed: bool = True,
+        choice: Choice = Choice.ALL,
         priority: Priority = Priority.INTERACTIVE,
         deadline: float | None = None,
     ) -> "Future[Extraction]":
@@ -125,6 +127,7 @@ class WorkerPool:
             model: Name of the embedder; ignored when `embed` is off.
             flip: Average with the mirror image.
             embed: Make vectors, or only detect.
+            choice: Which faces get a vector.
             priority: Interactive images are taken before bulk ones.
             deadline: On the clock of `time.monotonic`; an image not started by then fails.
 
@@ -134,7 +137,9 @@ class WorkerPool:
             when too much is waiting; with `WorkersUnavailableError` when the pool is closed
             or cannot start processes; with `DeadlineExceededError`.
         """
-        recipe = Recipe(model if embed else "", flip and embed, embed)
+        recipe = Recipe(
+            model if embed else "", flip and embed, embed, choice if embed else Choice.ALL
+        )
         item = Item(image, recipe, priority, deadline)
         refusal = _refusal(image)
         if refusal is None:

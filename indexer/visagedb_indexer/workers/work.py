@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Final
 
 from visagedb_indexer import limits
+from visagedb_indexer.choice import Choice
 from visagedb_indexer.errors import DeadlineExceededError, IndexerError, OverloadedError
 from visagedb_indexer.values import Extraction
 
@@ -31,6 +32,7 @@ class Recipe:
     model: str
     flip: bool
     embed: bool
+    choice: Choice = Choice.ALL
 
 
 @dataclass(slots=True, eq=False)

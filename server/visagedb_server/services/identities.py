@@ -21,7 +21,7 @@ from visagedb_indexer.store import FaceRecord
 from visagedb_indexer.values import Vector
 from visagedb_server import convert, names, paging
 from visagedb_server.calls import deadline_of, not_supported
-from visagedb_server.extraction import ExtractOptions, Extractor, choose_face
+from visagedb_server.extraction import ExtractOptions, Extractor, choice_of_one, chosen_faces
 
 _CHANGEABLE = ("display_name", "labels", "metadata", "expire_time")
 _OUTCOMES = {
@@ -154,9 +154,13 @@ class IdentityService(identities_pb2_grpc.IdentityServiceServicer):
         context: grpc.ServicerContext,
     ) -> NewFace:
         gallery.check_enrollable(new)
-        options = ExtractOptions(bulk=request.bulk, deadline=deadline_of(context))
+        options = ExtractOptions(
+            choice=choice_of_one(request.face_selection),
+            bulk=request.bulk,
+            deadline=deadline_of(context),
+        )
         found = self._extractor.extract(request.image, gallery.record, options)
-        face = choose_face(found, request.face_selection)
+        (face,) = chosen_faces(found, options.choice)
         assert face.vector is not None
         return replace(new, vector=face.vector, extracted=face, detected_count=len(found.faces))
 

@@ -8,6 +8,7 @@ import grpc
 
 from visagedb.v1 import search_pb2, search_pb2_grpc, types_pb2
 from visagedb_indexer import limits, validation
+from visagedb_indexer.choice import Choice
 from visagedb_indexer.database import Database
 from visagedb_indexer.errors import (
     InvalidArgumentError,
@@ -21,7 +22,13 @@ from visagedb_indexer.values import ExtractedFace, Extraction, ModelIdentity, Ve
 from visagedb_server import convert, names
 from visagedb_server.calls import deadline_of, not_supported
 from visagedb_server.decision import decide, threshold_for
-from visagedb_server.extraction import ExtractOptions, Extractor, choose_face, choose_faces
+from visagedb_server.extraction import (
+    ExtractOptions,
+    Extractor,
+    choice_of_many,
+    choice_of_one,
+    chosen_faces,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,7 +144,11 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         self, request: search_pb2.EmbedFacesRequest, context: grpc.ServicerContext
     ) -> search_pb2.EmbedFacesResponse:
         """Makes the templates of the faces of an image; stores nothing."""
-        options = ExtractOptions(bulk=request.bulk, deadline=deadline_of(context))
+        options = ExtractOptions(
+            choice=choice_of_many(request.face_selection),
+            bulk=request.bulk,
+            deadline=deadline_of(context),
+        )
         if request.gallery:
             record = self._database.gallery(names.parse_gallery(request.gallery)).record
             model = record.model
@@ -148,8 +159,7 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         response = search_pb2.EmbedFacesResponse(
             image_width=found.width, image_height=found.height, model=convert.model(model)
         )
-        chosen = choose_faces(found, request.face_selection, default=types_pb2.FACE_SELECTION_ALL)
-        for face in chosen:
+        for face in chosen_faces(found, options.choice):
             assert face.vector is not None
             response.faces.add(
                 face=convert.detected(face), template=convert.template(face.vector, model)
@@ -161,9 +171,10 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
     ) -> tuple[list[_ProbeFace], int, int]:
         if probe.WhichOneof("source") != "image":
             return [self._probe_face(probe, gallery, context)], 0, 0
-        found = self._read(probe.image, gallery.record, context)
-        chosen = choose_faces(found, probe.face_selection, default=types_pb2.FACE_SELECTION_ALL)
-        return [_from_image(face) for face in chosen], found.width, found.height
+        choice = choice_of_many(probe.face_selection)
+        found = self._read(probe.image, gallery.record, choice, context)
+        faces = [_from_image(face) for face in chosen_faces(found, choice)]
+        return faces, found.width, found.height
 
     def _probe_face(
         self, probe: types_pb2.Probe, gallery: Gallery | None, context: grpc.ServicerContext
@@ -171,8 +182,10 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         model = gallery.model if gallery else self._extractor.default_model()
         match probe.WhichOneof("source"):
             case "image":
-                found = self._read(probe.image, gallery.record if gallery else None, context)
-                return _from_image(choose_face(found, probe.face_selection))
+                choice = choice_of_one(probe.face_selection)
+                record = gallery.record if gallery else None
+                found = self._read(probe.image, record, choice, context)
+                return _from_image(chosen_faces(found, choice)[0])
             case "template":
                 vector = convert.vector(probe.template, model)
                 return _ProbeFace(validation.unit_vector(vector, model.dimension))
@@ -197,9 +210,13 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         return _ProbeFace(vector)
 
     def _read(
-        self, image: bytes, record: GalleryRecord | None, context: grpc.ServicerContext
+        self,
+        image: bytes,
+        record: GalleryRecord | None,
+        choice: Choice,
+        context: grpc.ServicerContext,
     ) -> Extraction:
-        options = ExtractOptions(deadline=deadline_of(context))
+        options = ExtractOptions(choice=choice, deadline=deadline_of(context))
         if record is None:
             return self._extractor.extract_default(image, options)
         return self._extractor.extract(image, record, options)
