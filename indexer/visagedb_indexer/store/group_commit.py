@@ -8,10 +8,11 @@ one transaction, commits, lets the in-memory structures follow, and only then an
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from visagedb_indexer import limits
 from visagedb_indexer.errors import (
@@ -23,6 +24,9 @@ from visagedb_indexer.errors import (
 from visagedb_indexer.store.gallery_store import GalleryStore, Transaction
 
 _LOG = logging.getLogger(__name__)
+
+_CROWD_SECONDS: Final = 0.002
+"""Short beside a sync, long enough for the other half of a worker's batch to arrive."""
 
 Result = TypeVar("Result")
 
@@ -94,20 +98,25 @@ class GroupCommit:
     def _run(self) -> None:
         batch: list[_Submission] = []
         try:
-            while batch := self._gather():
+            while batch := self._gather(crowded=len(batch) > 1):
                 self._commit(batch)
         except Exception:  # noqa: BLE001
             _LOG.exception("%s has stopped; restart the server", self._thread.name)
             self._abandon(batch)
 
-    def _gather(self) -> list[_Submission]:
-        """All that is queued, waiting for the first; nothing once the writer is closed."""
+    def _gather(self, *, crowded: bool = False) -> list[_Submission]:
+        """All that is queued, waiting for the first; nothing once the writer is closed.
+
+        Where writes come in numbers, a moment's wait lets more of them share one sync.
+        """
         batch: list[_Submission] = []
         while not batch or (len(batch) < limits.COMMIT_COMMANDS_MAX and not self._queue.empty()):
             submission = self._queue.get()
             if submission is None:
                 self._queue.put(None)
                 break
+            if crowded and not batch:
+                time.sleep(_CROWD_SECONDS)
             batch.append(submission)
         return batch
 
