@@ -3,9 +3,9 @@
     python benchmarks/embedding_rate.py FOLDER [--images 240] [--rounds 3] [--workers 2]
 
 The bare pipeline runs in as many processes as the server has workers, each with one thread,
-and is given the images in the server's batches; both embed the central face. Rounds alternate, so that a machine whose
-speed drifts treats both alike; medians and their ratio are printed, and where the time of an
-image goes.
+and is given the images in the server's batches; both embed the central face. Rounds alternate,
+so that a machine whose speed drifts treats both alike; medians and their ratio are printed, and
+where the time of an image goes.
 """
 
 import argparse
