@@ -229,7 +229,9 @@ class IndexBuilder:
             while index.indexed < (count := self._table.view().count):
                 if self._closed:
                     return
-                index = self._add_rows(index, min(count, index.indexed + _BUILD_CHUNK_ROWS))
+                # A chunk goes into one segment, so it must fit into one.
+                chunk = min(_BUILD_CHUNK_ROWS, limits.SEGMENT_ROWS_MAX)
+                index = self._add_rows(index, min(count, index.indexed + chunk))
                 self.progress = index.indexed / count
             self.index = index
         finally:
