@@ -91,9 +91,20 @@ PAGE_SIZE_DEFAULT: Final = 100
 PAGE_BYTES_MAX: Final = 3 * MIB
 """A page is cut short here: by default gRPC clients take no message over 4 MiB."""
 
+# Lineage
+LINEAGE_ENTRIES_MAX: Final = 100_000
+"""The oldest entries beyond this are forgotten: their changes can no longer be undone."""
+
 # Clustering
+CLUSTERINGS_KEPT_MAX: Final = 20
+"""Per gallery; the oldest results beyond this are forgotten."""
 CLUSTER_FACES_MAX: Final = 10_000
 """The exact graph compares every pair; beyond this it would not be a short job."""
+
+# Evaluation
+EVALUATED_FACES_MAX: Final = 16_000
+"""All pairs are compared and sorted, half a gigabyte of scores; of more faces, whole people
+are drawn at random."""
 
 assert IMAGE_SIDE_PIXELS_MAX * 16 > DETECTION_SIDE_PIXELS_MAX
 assert FACE_SIDE_PIXELS_MIN < DETECTION_SIDE_PIXELS_MAX
