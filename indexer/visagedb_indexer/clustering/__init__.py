@@ -1,5 +1,39 @@
 """Grouping faces by person: pure functions over arrays."""
 
 from visagedb_indexer.clustering.average_linkage import METHOD, Group, group_faces
+from visagedb_indexer.clustering.fitting import for_gallery
+from visagedb_indexer.clustering.graph import (
+    Edges,
+    GraphBuilder,
+    VectorSource,
+    build_graph,
+    choose_floor,
+)
+from visagedb_indexer.clustering.incremental import Assignment, assign
+from visagedb_indexer.clustering.partition import (
+    METHOD_DEFAULT,
+    METHODS,
+    Partitioner,
+    partitioner,
+)
+from visagedb_indexer.clustering.plda import PldaModel, fit
 
-__all__ = ["METHOD", "Group", "group_faces"]
+__all__ = [
+    "METHOD",
+    "METHODS",
+    "METHOD_DEFAULT",
+    "Assignment",
+    "Edges",
+    "GraphBuilder",
+    "Group",
+    "Partitioner",
+    "PldaModel",
+    "VectorSource",
+    "assign",
+    "build_graph",
+    "choose_floor",
+    "fit",
+    "for_gallery",
+    "group_faces",
+    "partitioner",
+]

@@ -1,0 +1,228 @@
+"""The graph of near neighbours: which faces have a cosine above a floor.
+
+Every face keeps its best neighbours; an edge is there when one of its ends keeps the other.
+The work is cut into tiles. Between tiles it can be cancelled, and its state written to a file
+from which another process goes on.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visagedb_indexer.clustering import checkpoint
+from visagedb_indexer.clustering.neighbours import Neighbours
+from visagedb_indexer.clustering.tiles import Tiles, plan_tiles
+from visagedb_indexer.errors import CancelledError
+from visagedb_indexer.values import Vector
+
+NEIGHBOURS_DEFAULT: Final = 10
+FALSE_EDGES_PER_FACE: Final = 5.0
+"""Edges to other people that a face may have on average, before the best are chosen."""
+_SAMPLE_ROWS: Final = 2048
+_COMPARED_AT_ONCE: Final = 1 << 22
+"""Scores computed in one piece: 16 MiB, which stay in the processor's cache."""
+
+
+class VectorSource(Protocol):
+    """Unit vectors of shape (n, dimension), float32: an array or a memory map."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and dimension."""
+        ...
+
+    def __getitem__(self, rows: slice | NDArray[np.integer]) -> Vector:
+        """Rows by place."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edges:
+    """Pairs of neighbours, each once, in ascending order.
+
+    Attributes:
+        left: Smaller row of each pair, shape (m,), int32.
+        right: Larger row, shape (m,), int32.
+        score: Their cosine, shape (m,), float32.
+        count: Rows of the graph, with and without edges.
+    """
+
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    score: NDArray[np.float32]
+    count: int
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def above(self, floor: float) -> "Edges":
+        """The edges with at least this cosine."""
+        kept = self.score >= floor
+        return Edges(self.left[kept], self.right[kept], self.score[kept], self.count)
+
+    @classmethod
+    def of_pairs(
+        cls,
+        one: NDArray[np.integer],
+        other: NDArray[np.integer],
+        score: NDArray[np.float32],
+        count: int,
+    ) -> "Edges":
+        """Edges from pairs in any order, either way round, some twice, none with itself."""
+        low, high = np.minimum(one, other), np.maximum(one, other)
+        keys, first = np.unique((low.astype(np.int64) << 32) | high, return_index=True)
+        left, right = (keys >> 32).astype(np.int32), (keys & 0xFFFFFFFF).astype(np.int32)
+        return cls(left, right, score[first].astype(np.float32), count)
+
+
+def choose_floor(
+    vectors: VectorSource, *, false_edges_per_face: float = FALSE_EDGES_PER_FACE, seed: int = 1
+) -> float:
+    """The cosine above which a face has so few edges to other people.
+
+    The cosines of different people have a Gaussian tail. Its place and width are taken from
+    the middle of the distribution, where mates are too few to matter.
+    """
+    count = vectors.shape[0]
+    random = np.random.default_rng(seed)
+    rows = np.sort(random.choice(count, min(count, _SAMPLE_ROWS), replace=False))
+    sample = vectors[rows]
+    scores = (sample @ sample.T)[np.triu_indices(len(sample), 1)]
+    if not len(scores):
+        return 1.0
+    middle, upper = np.quantile(scores, [0.5, 0.9])
+    width = (upper - middle) / _upper_quantile(0.1)
+    rate = min(false_edges_per_face / count, 0.1)
+    return float(np.clip(middle + width * _upper_quantile(rate), 0.0, 1.0))
+
+
+def _upper_quantile(probability: float) -> float:
+    """What a standard normal variable exceeds with this probability."""
+    from scipy.special import ndtri
+
+    return float(-ndtri(probability))
+
+
+class GraphBuilder:
+    """Builds the graph, tile by tile.
+
+    Args:
+        vectors: Unit vectors, shape (n, dimension).
+        floor: Least cosine of an edge; by default `choose_floor`'s.
+        neighbours: Best neighbours that a face keeps.
+    """
+
+    def __init__(
+        self,
+        vectors: VectorSource,
+        *,
+        floor: float | None = None,
+        neighbours: int = NEIGHBOURS_DEFAULT,
+    ) -> None:
+        self._vectors = vectors
+        self.count = vectors.shape[0]
+        self.floor = choose_floor(vectors) if floor is None else floor
+        self._neighbours = Neighbours(self.count, neighbours)
+        self._tiles: Tiles = plan_tiles(vectors)
+        self._done = 0
+
+    @property
+    def tiles(self) -> int:
+        """Tiles in all."""
+        return len(self._tiles)
+
+    @property
+    def done(self) -> int:
+        """Tiles that are finished."""
+        return self._done
+
+    def run(self, cancelled: Callable[[], bool] = lambda: False) -> Iterator[int]:
+        """Does the rest of the work; gives the number of finished tiles after each.
+
+        Raises:
+            CancelledError: `cancelled` said so before a tile.
+        """
+        while self._done < self.tiles:
+            if cancelled():
+                raise CancelledError("the clustering was cancelled")
+            self._compare(*self._tiles.rows(self._done))
+            self._done += 1
+            yield self._done
+
+    def edges(self) -> Edges:
+        """The edges found so far."""
+        return Edges.of_pairs(*self._neighbours.pairs(), self.count)
+
+    def save(self, path: Path) -> None:
+        """Writes the state: aside, synced, then renamed."""
+        rows, others, scores = self._neighbours.pairs()
+        state = {
+            "done": np.int64(self._done),
+            "tiles": np.int64(self.tiles),
+            "floor": np.float64(self.floor),
+            "neighbours": np.int64(self._neighbours.kept),
+            "vectors": self._fingerprint(),
+            "rows": rows,
+            "others": others,
+            "scores": scores,
+        }
+        checkpoint.write(path, state)
+
+    def restore(self, path: Path) -> bool:
+        """Goes on from a written state.
+
+        Returns:
+            False, and nothing is changed, when there is no such file, it is damaged, or it is
+            of other vectors, another floor or another number of neighbours.
+        """
+        state = checkpoint.read(path)
+        if state is None or not np.array_equal(state["vectors"], self._fingerprint()):
+            return False
+        expected = (self.tiles, self._neighbours.kept)
+        if (int(state["tiles"]), int(state["neighbours"])) != expected:
+            return False
+        if float(state["floor"]) != self.floor:
+            return False
+        self._neighbours = Neighbours(self.count, self._neighbours.kept)
+        self._neighbours.add(state["rows"], state["others"], state["scores"])
+        self._done = int(state["done"])
+        return True
+
+    def _fingerprint(self) -> NDArray[np.float32]:
+        """Shape and some evenly spaced rows: enough to know the vectors again."""
+        count, dimension = self._vectors.shape
+        rows = np.unique(np.linspace(0, max(count - 1, 0), 64, dtype=np.int64))[:count]
+        shape = np.array([count, dimension], np.float32)
+        return np.concatenate([shape, np.ravel(self._vectors[rows])])
+
+    def _compare(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> None:
+        """Compares two sets of rows and keeps what is above the floor, for both ends."""
+        left = self._vectors[one]
+        step = max(1, _COMPARED_AT_ONCE // max(len(one), 1))
+        for start in range(0, len(other), step):
+            scores = left @ self._vectors[other[start : start + step]].T
+            near = np.flatnonzero(scores.max(axis=1, initial=-2.0) >= self.floor)
+            i, j = np.nonzero(scores[near] >= self.floor)
+            a, b = one[near[i]], other[start + j]
+            apart = a != b
+            a, b, found = a[apart], b[apart], scores[near[i], j][apart]
+            self._neighbours.add(
+                np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([found, found])
+            )
+
+
+def build_graph(
+    vectors: VectorSource,
+    *,
+    floor: float | None = None,
+    neighbours: int = NEIGHBOURS_DEFAULT,
+) -> Edges:
+    """The whole graph at once."""
+    builder = GraphBuilder(vectors, floor=floor, neighbours=neighbours)
+    for _ in builder.run():
+        pass
+    return builder.edges()
