@@ -81,3 +81,15 @@ def interval_of_rate(samples: Floats, measured: float, people: int) -> Interval 
     if measured >= 1.0:
         lower = min(lower, 1.0 - possible)
     return Interval(lower, upper)
+
+
+def band_of(samples: Floats) -> tuple[Floats, Floats]:
+    """The same for a whole curve: lower and upper ends; empty arrays without repetitions.
+
+    Args:
+        samples: Shape (draws, n); columns have at least one number.
+    """
+    if not samples.size:
+        return np.empty(0), np.empty(0)
+    lower, upper = np.nanquantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return lower, upper

@@ -99,11 +99,10 @@ def evaluate_pairs(listed: ScoredPairs, settings: Settings) -> Evaluation:
     """
     comparisons = compare_pairs(listed.scores, listed.same, listed.pairs, listed.owners)
     same = np.asarray(listed.same, dtype=bool)
-    given = listed.folds is not None
-    folds = (
-        drawn_folds(same, FOLDS, settings.bootstrap.seed) if listed.folds is None else listed.folds
-    )
-    accuracy = fold_accuracy(listed.scores, same, folds, given=given)
+    folds = listed.folds
+    if folds is None:
+        folds = drawn_folds(same, FOLDS, settings.bootstrap.seed)
+    accuracy = fold_accuracy(listed.scores, same, folds, given=listed.folds is not None)
     return _evaluation(comparisons, listed.quality, None, accuracy, settings)
 
 

@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from visagedb_indexer.evaluation.bootstrap import Bootstrap, Interval, interval_of_rate
+from visagedb_indexer.evaluation.bootstrap import Bootstrap, Interval, band_of, interval_of_rate
 from visagedb_indexer.evaluation.identification import Searches
 from visagedb_indexer.evaluation.rates import (
     Floats,
@@ -164,13 +164,8 @@ def identification(
     measured = np.mean([_fnir(outcome, grid) for outcome in outcomes], axis=0)
     draws = _repeated(outcomes, people, bootstrap, grid)
     mated_people = len(np.unique(np.concatenate([split.mated_owners for split in splits])))
-    sizes = _sizes(splits, people, mated_people, bootstrap)
-    band = draws[:, len(rates) :]
-    ends = (
-        np.nanquantile(band, [0.025, 0.975], axis=0)
-        if len(band)
-        else np.full((2, len(grid) - len(rates)), np.nan)
-    )
+    sizes = _sizes(splits, people, bootstrap)
+    lower, upper = band_of(draws[:, len(rates) :])
     return Identification(
         splits=len(splits),
         enrolled_people=int(splits[0].sizes[-1]),
@@ -192,7 +187,7 @@ def identification(
             for column, rate in enumerate(rates)
         ),
         ranks=_ranks(splits, people, mated_people, bootstrap),
-        curve=OpenSetCurve(grid[len(rates) :], measured[len(rates) :], ends[0], ends[1]),
+        curve=OpenSetCurve(grid[len(rates) :], measured[len(rates) :], lower, upper),
         sizes=sizes,
         forecast=_forecast(sizes[-1]),
     )
@@ -246,7 +241,7 @@ def _ranks(
     for split in splits:
         counts = np.zeros((people, last + 1))
         np.add.at(counts, (split.mated_owners, np.minimum(split.mated_ranks, last + 1) - 1), 1)
-        within.append(np.concatenate([np.cumsum(counts, axis=1)], axis=1))
+        within.append(np.cumsum(counts, axis=1))
     rates = np.mean([w[:, :last].sum(axis=0) / w[:, last].sum() for w in within], axis=0)
     draws = np.full((bootstrap.draws, last), np.nan)
     for row, weights in enumerate(bootstrap.weights(people)):
@@ -264,9 +259,7 @@ def _ranks(
     )
 
 
-def _sizes(
-    splits: Sequence[Searches], people: int, mated_people: int, bootstrap: Bootstrap
-) -> tuple[SizePoint, ...]:
+def _sizes(splits: Sequence[Searches], people: int, bootstrap: Bootstrap) -> tuple[SizePoint, ...]:
     rate = np.array([GROWTH_RATE])
     thresholds = [
         threshold_at(np.sort(split.stranger_scores[:, -1]), GROWTH_RATE) for split in splits
@@ -279,6 +272,7 @@ def _sizes(
             continue
         fnir = float(np.mean([_fnir(outcome, rate)[0] for outcome in outcomes]))
         draws = _repeated(outcomes, people, bootstrap, rate)[:, 0]
+        mated_people = len(np.unique(np.concatenate([owners for _, owners, _, _ in outcomes])))
         points.append(
             SizePoint(
                 people=int(size),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from visagedb_indexer.evaluation.bootstrap import Bootstrap, Interval, interval_of_rate
 from visagedb_indexer.evaluation.comparisons import Comparisons
@@ -96,7 +97,7 @@ def quality_effect(
 
 
 def _bins(
-    quality: Floats, refused: Floats, owners: Indices, people: int, bootstrap: Bootstrap
+    quality: Floats, refused: NDArray[np.bool_], owners: Indices, people: int, bootstrap: Bootstrap
 ) -> tuple[QualityBin, ...]:
     parts = [part for part in np.array_split(np.arange(len(quality)), BINS) if len(part)]
     number = np.repeat(np.arange(len(parts)), [len(part) for part in parts])

@@ -13,6 +13,7 @@ import numpy as np
 from visagedb_indexer.evaluation.bootstrap import (
     Bootstrap,
     Interval,
+    band_of,
     interval_of,
     interval_of_rate,
 )
@@ -170,9 +171,8 @@ def _repetitions(
         found = weighted_threshold_at(scores, tail, total, rates[reach])
         # A person's pairs weigh as much as the person; in a list of pairs without names
         # every image stands for itself.
-        mates = np.where(
-            mate_one == mate_other, weights[mate_one], weights[mate_one] * weights[mate_other]
-        )
+        both = np.where(mate_one == mate_other, 1.0, weights[mate_other])
+        mates = weights[mate_one] * both
         thresholds[row, reach] = found
         fnmr[row, reach] = weighted_below(comparisons.mate_scores, mates, found)
     return fnmr, thresholds
@@ -205,14 +205,14 @@ def _curve(comparisons: Comparisons, band: Floats, draws: Floats) -> DetCurve:
     mates, impostors = comparisons.mate_scores, comparisons.impostor_scores
     thresholds = threshold_at(impostors, np.geomspace(1.0, 1.0 / len(impostors), CURVE_POINTS))
     known = np.isfinite(draws).any(axis=0) if len(draws) else np.zeros(len(band), dtype=bool)
-    ends = np.nanquantile(draws[:, known], [0.025, 0.975], axis=0) if known.any() else ([], [])
+    lower, upper = band_of(draws[:, known])
     return DetCurve(
         fmr=above(impostors, thresholds),
         fnmr=below(mates, thresholds),
         thresholds=thresholds.astype(np.float64),
         band_fmr=band[known],
-        band_lower=np.asarray(ends[0]),
-        band_upper=np.asarray(ends[1]),
+        band_lower=lower,
+        band_upper=upper,
     )
 
 
