@@ -9,7 +9,7 @@ import hashlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -32,15 +32,13 @@ from visagedb_indexer.gallery_values import (
     NewIdentity,
 )
 from visagedb_indexer.store import (
-    ClusteringRecord,
-    ClusterRecord,
     FaceRecord,
     GalleryRecord,
     IdentityRecord,
     Reader,
     Transaction,
 )
-from visagedb_indexer.values import ModelIdentity
+from visagedb_indexer.values import ExtractedFace, ModelIdentity
 
 Result = TypeVar("Result")
 
@@ -51,24 +49,34 @@ class Effects(Generic[Result]):
 
     Attributes:
         result: What its caller gets.
-        created: An identity that is new.
+        created: Identities that are new.
         replaced: An identity before and after.
-        deleted: An identity that is gone.
+        deleted: Identities that are gone.
         added_faces: Ordinal and identity number of each new face.
+        moved_faces: Ordinal and new identity number of faces that have changed hands.
         removed_faces: Ordinals of the faces that are gone.
         settings: The gallery's new settings.
     """
 
     result: Result
-    created: IdentityRecord | None = None
+    created: tuple[IdentityRecord, ...] = ()
     replaced: tuple[IdentityRecord, IdentityRecord] | None = None
-    deleted: IdentityRecord | None = None
+    deleted: tuple[IdentityRecord, ...] = ()
     added_faces: tuple[tuple[int, int], ...] = ()
+    moved_faces: tuple[tuple[int, int], ...] = ()
     removed_faces: tuple[int, ...] = ()
     settings: GalleryRecord | None = None
 
 
 Command: TypeAlias = Callable[[Transaction], Effects[Result]]
+
+
+class RunCommand(Protocol):
+    """Runs a command in the gallery's writer."""
+
+    def __call__(self, command: Command[Result], /) -> Result:
+        """Returns when the command's change is durable and searchable."""
+        ...
 
 
 def update_gallery(patch: GalleryPatch, etag: str) -> Command[GalleryRecord]:
@@ -78,7 +86,7 @@ def update_gallery(patch: GalleryPatch, etag: str) -> Command[GalleryRecord]:
 
     def command(txn: Transaction) -> Effects[GalleryRecord]:
         old = txn.gallery()
-        _check_etag(etag, old.revision)
+        check_etag(etag, old.revision)
         threshold = old.threshold if patch.threshold is None else patch.threshold
         new = replace(
             old,
@@ -99,7 +107,7 @@ def create_identity(identity_id: str, new: NewIdentity, request_id: str) -> Comm
     if identity_id:
         validation.check_id(identity_id, "identity")
     new = _checked(new)
-    fingerprint = _fingerprint("create_identity", identity_id, new)
+    fingerprint = fingerprint_of("create_identity", identity_id, new)
 
     def command(txn: Transaction) -> Effects[IdentityRecord]:
         known = txn.requests.recall(request_id, fingerprint, IdentityRecord)
@@ -109,9 +117,9 @@ def create_identity(identity_id: str, new: NewIdentity, request_id: str) -> Comm
             raise IdentityExistsError(
                 f"there is an identity {identity_id!r} already", {"identity": identity_id}
             )
-        record = txn.add_identity(_identity_record(identity_id, new))
+        record = txn.add_identity(identity_record(identity_id, new))
         txn.requests.keep(request_id, fingerprint, record, record.create_time_us)
-        return Effects(record, created=record)
+        return Effects(record, created=(record,))
 
     return command
 
@@ -121,7 +129,7 @@ def update_identity(identity_id: str, patch: IdentityPatch, etag: str) -> Comman
 
     def command(txn: Transaction) -> Effects[IdentityRecord]:
         old = txn.identity(identity_id)
-        _check_etag(etag, old.revision)
+        check_etag(etag, old.revision)
         expiry = old.expire_time_us if patch.expire_time_us is None else patch.expire_time_us
         fields = _checked(
             NewIdentity(
@@ -153,9 +161,10 @@ def delete_identity(identity_id: str, etag: str, *, allow_missing: bool) -> Comm
         record = txn.find_identity(identity_id) if allow_missing else txn.identity(identity_id)
         if record is None:
             return Effects(0)
-        _check_etag(etag, record.revision)
+        check_etag(etag, record.revision)
         ordinals = txn.remove_identity(record)
-        return Effects(len(ordinals), deleted=record, removed_faces=tuple(ordinals))
+        txn.lineage.erase(record.number)
+        return Effects(len(ordinals), deleted=(record,), removed_faces=tuple(ordinals))
 
     return command
 
@@ -167,7 +176,7 @@ def check_enrollable(new: NewFace, view: Reader) -> None:
     if identity is not None:
         _check_room(view, identity, new)
     elif new.new_identity is None:
-        raise _no_identity(new.identity_id)
+        raise no_identity(new.identity_id)
 
 
 def enroll(new: NewFace, model: ModelIdentity) -> Command[Enrollment]:
@@ -181,19 +190,20 @@ def enroll(new: NewFace, model: ModelIdentity) -> Command[Enrollment]:
         if known is not None:
             return Effects(known)
         identity = txn.find_identity(new.identity_id)
-        created = None
+        created: tuple[IdentityRecord, ...] = ()
         if identity is None:
             if new.new_identity is None:
-                raise _no_identity(new.identity_id)
-            record = _identity_record(new.identity_id, new.new_identity)
-            identity = created = txn.add_identity(record)
+                raise no_identity(new.identity_id)
+            identity = txn.add_identity(identity_record(new.identity_id, new.new_identity))
+            created = (identity,)
         else:
             face = _check_room(txn, identity, new)
             if face is not None:
                 return Effects(Enrollment(identity.id, face, EnrollOutcome.ALREADY_ENROLLED))
-        identity, face = txn.add_face(identity, _face_record(new), vector)
+        record = face_record(new.face_id, new.content_sha256, new.source, new.extracted)
+        identity, face = txn.add_face(identity, record, vector)
         answer = Enrollment(
-            identity.id, face, EnrollOutcome.ENROLLED, created is not None, new.detected_count
+            identity.id, face, EnrollOutcome.ENROLLED, bool(created), new.detected_count
         )
         txn.requests.keep(new.request_id, fingerprint, answer, face.create_time_us)
         return Effects(answer, created=created, added_faces=((face.ordinal, identity.number),))
@@ -202,12 +212,12 @@ def enroll(new: NewFace, model: ModelIdentity) -> Command[Enrollment]:
 
 
 def delete_face(identity_id: str, face_id: str, *, allow_missing: bool) -> Command[None]:
-    """Deletes one face."""
+    """Deletes one face; with an empty identity id a loose one."""
 
     def command(txn: Transaction) -> Effects[None]:
         try:
-            identity = txn.identity(identity_id)
-            face = txn.face_by_id(identity, face_id)
+            face = txn.face_by_id(identity_id, face_id)
+            identity = txn.identity(identity_id) if identity_id else None
         except (IdentityNotFoundError, FaceNotFoundError):
             if allow_missing:
                 return Effects(None)
@@ -218,22 +228,12 @@ def delete_face(identity_id: str, face_id: str, *, allow_missing: bool) -> Comma
     return command
 
 
-def keep_clustering(record: ClusteringRecord, clusters: list[ClusterRecord]) -> Command[None]:
-    """Keeps the result of a clustering run."""
-
-    def command(txn: Transaction) -> Effects[None]:
-        txn.put_clustering(record, clusters)
-        return Effects(None)
-
-    return command
-
-
 def enroll_fingerprint(new: NewFace) -> bytes:
     """What makes two enrolments the same request.
 
     The vector is not part of it: it follows from the content.
     """
-    return _fingerprint(
+    return fingerprint_of(
         "enroll", new.identity_id, new.face_id, new.content_sha256, new.source, new.new_identity
     )
 
@@ -242,7 +242,12 @@ def _given(new: Result | None, old: Result) -> Result:
     return old if new is None else new
 
 
-def _check_etag(given: str, revision: int) -> None:
+def check_etag(given: str, revision: int) -> None:
+    """Refuses a write by somebody who has not seen the present state.
+
+    Raises:
+        EtagMismatchError: The etag given is not that of the revision.
+    """
     if given and given != str(revision):
         raise EtagMismatchError(
             "it was changed since it was read; read it again", {"etag": str(revision)}
@@ -286,14 +291,17 @@ def _check_room(view: Reader, identity: IdentityRecord, new: NewFace) -> FaceRec
     return None
 
 
-def _no_identity(identity_id: str) -> IdentityNotFoundError:
+def no_identity(identity_id: str) -> IdentityNotFoundError:
+    """The refusal of a write to an identity that does not exist."""
     return IdentityNotFoundError(
         f"there is no identity {identity_id!r}; create it first, or allow_missing",
         {"identity": identity_id},
     )
 
 
-def _identity_record(identity_id: str, new: NewIdentity) -> IdentityRecord:
+def identity_record(identity_id: str, new: NewIdentity) -> IdentityRecord:
+    """The record of a new identity, checked; an empty id makes one."""
+    new = _checked(new)
     now = now_us()
     uid = uuid.uuid4().hex
     return IdentityRecord(
@@ -309,14 +317,16 @@ def _identity_record(identity_id: str, new: NewIdentity) -> IdentityRecord:
     )
 
 
-def _face_record(new: NewFace) -> FaceRecord:
-    found = new.extracted
+def face_record(
+    face_id: str, content_sha256: bytes, source: str, found: ExtractedFace | None
+) -> FaceRecord:
+    """The record of a new face; an empty id makes one."""
     return FaceRecord(
-        id=new.face_id or uuid.uuid4().hex,
+        id=face_id or uuid.uuid4().hex,
         ordinal=-1,
-        content_sha256=new.content_sha256,
+        content_sha256=content_sha256,
         create_time_us=now_us(),
-        source=new.source,
+        source=source,
         box=found.box if found else None,
         landmarks=found.landmarks if found else None,
         detection_score=found.detection_score if found else 0.0,
@@ -324,6 +334,7 @@ def _face_record(new: NewFace) -> FaceRecord:
     )
 
 
-def _fingerprint(*parts: object) -> bytes:
+def fingerprint_of(*parts: object) -> bytes:
+    """What makes two writes the same request."""
     # Labels and metadata come in any order, also in the repeat of a request.
     return hashlib.sha256(msgspec.msgpack.encode(parts, order="deterministic")).digest()

@@ -20,7 +20,8 @@
     │   ├── IdentityNotFoundError
     │   ├── FaceNotFoundError
     │   ├── OperationNotFoundError
-    │   └── ClusteringNotFoundError
+    │   ├── ClusteringNotFoundError
+    │   └── LineageNotFoundError
     ├── AlreadyExistsError
     │   ├── GalleryExistsError
     │   ├── IdentityExistsError
@@ -33,6 +34,7 @@
     │   ├── GalleryTooLargeError
     │   ├── GalleryClosedError
     │   ├── NotCalibratedError
+    │   ├── NotUndoableError
     │   ├── DataDirectoryLockedError
     │   └── FormatTooNewError
     ├── ModelError                  a model card or its weights are refused
@@ -201,6 +203,12 @@ class ClusteringNotFoundError(NotFoundError):
     reason = "CLUSTERING_NOT_FOUND"
 
 
+class LineageNotFoundError(NotFoundError):
+    """No lineage entry of this number."""
+
+    reason = "LINEAGE_NOT_FOUND"
+
+
 class AlreadyExistsError(IndexerError):
     """Something of this name exists already."""
 
@@ -271,6 +279,12 @@ class NotCalibratedError(FailedPreconditionError):
     """An error rate was asked for, but the gallery has not been calibrated."""
 
     reason = "NOT_CALIBRATED"
+
+
+class NotUndoableError(FailedPreconditionError):
+    """A change that can no longer be undone."""
+
+    reason = "NOT_UNDOABLE"
 
 
 class DataDirectoryLockedError(FailedPreconditionError):

@@ -27,8 +27,11 @@ from visagedb_indexer.gallery_values import (
     SearchOptions,
 )
 from visagedb_indexer.label_index import LabelIndex
+from visagedb_indexer.loose_faces import LooseFaces
+from visagedb_indexer.moves import Moves
 from visagedb_indexer.search import (
     Hit,
+    Scope,
     SearchEngine,
     SearchRequest,
     SnapshotFile,
@@ -72,6 +75,8 @@ class Gallery:
         self._engine = SearchEngine(dimension, self._store, owners, snapshot)
         self._writer = GroupCommit(self._store, self._record.id)
         self.clusterings = Clusterings(self._store, self._run)
+        self.loose = LooseFaces(self._store, self._run, self._engine, self._labels, self.model)
+        self.moves = Moves(self._store, self._run)
 
     def close(self) -> None:
         """Finishes the writes in progress and closes the database."""
@@ -227,14 +232,14 @@ class Gallery:
     def face(
         self, identity_id: str, face_id: str, *, with_vector: bool = False
     ) -> tuple[FaceRecord, Vector | None]:
-        """A face, and its vector if asked for.
+        """A face, and its vector if asked for; with an empty identity id a loose face.
 
         Raises:
             IdentityNotFoundError: There is no such identity.
             FaceNotFoundError: It has no such face.
         """
         with self._store.read() as view:
-            face = view.face_by_id(view.identity(identity_id), face_id)
+            face = view.face_by_id(identity_id, face_id)
             return face, view.vectors(np.array([face.ordinal]))[0] if with_vector else None
 
     def faces(
@@ -242,11 +247,13 @@ class Gallery:
     ) -> list[tuple[FaceRecord, Vector | None]]:
         """Up to `most` faces of an identity with ordinals above `after`, oldest first.
 
+        With an empty identity id those of the loose faces.
+
         Raises:
             IdentityNotFoundError: There is no such identity.
         """
         with self._store.read() as view:
-            number = view.identity(identity_id).number
+            number = view.owner_number(identity_id)
             found = [face for _, face in zip(range(most), view.faces(number, after), strict=False)]
             if not with_vectors:
                 return [(face, None) for face in found]
@@ -254,7 +261,9 @@ class Gallery:
             return list(zip(found, view.vectors(ordinals), strict=True))
 
     def delete_face(self, identity_id: str, face_id: str, *, allow_missing: bool = False) -> None:
-        """Deletes a face; no search that starts later returns it.
+        """Deletes a face, with an empty identity id a loose one.
+
+        No search that starts later returns it.
 
         Raises:
             IdentityNotFoundError: There is no such identity.
@@ -322,13 +331,13 @@ class Gallery:
         best = int(np.argmax(scores))
         return float(np.clip(scores[best], -1.0, 1.0)), faces[best]
 
-    def ordinals(self, text: str = "") -> NDArray[np.int64]:
-        """Ordinals of all faces whose identities pass a filter, ascending.
+    def ordinals(self, text: str = "", scope: Scope = Scope.ALL) -> NDArray[np.int64]:
+        """Ordinals of the faces in scope; with a filter, of identities that pass it; ascending.
 
         Raises:
             InvalidFilterError: The filter cannot be read.
         """
-        return self._engine.live_ordinals(self._labels.mask(parse_filter(text)))
+        return self._engine.live_ordinals(self._labels.mask(parse_filter(text)), scope)
 
     def vectors(self, ordinals: NDArray[np.int64]) -> tuple[NDArray[np.int64], Vector]:
         """Those of the ordinals whose faces still exist, and their vectors."""
@@ -339,14 +348,11 @@ class Gallery:
         return ordinals[kept], vectors[kept]
 
     def locate(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, FaceRecord]]:
-        """Ordinal, identity id and record of those faces that still exist."""
+        """Ordinal, identity id (empty for none) and record of those faces that still exist."""
         with self._store.read() as view:
             for ordinal in ordinals:
-                number = self._engine.owner(ordinal)
-                identity = view.identity_by_number(number) if number >= 0 else None
-                face = view.face(number, ordinal) if identity else None
-                if identity and face:
-                    yield ordinal, identity.id, face
+                if found := view.locate(ordinal):
+                    yield ordinal, *found
 
     def _candidates(self, hits: list[Hit]) -> list[Candidate]:
         """Those hits that are still stored."""
@@ -375,14 +381,15 @@ class Gallery:
         """Brings memory up to a durable change, before its caller hears of it."""
         if effects.settings is not None:
             self._record = effects.settings
-        if effects.created is not None:
-            self._labels.add(effects.created)
+        for identity in effects.created:
+            self._labels.add(identity)
         if effects.replaced is not None:
             self._labels.replace(*effects.replaced)
         for ordinal, number in effects.added_faces:
             self._engine.add(ordinal, number)
         if effects.removed_faces:
             self._engine.remove(effects.removed_faces)
-        if effects.deleted is not None:
-            self._labels.remove(effects.deleted)
+        self._engine.reassign(effects.moved_faces)
+        for identity in effects.deleted:
+            self._labels.remove(identity)
         self._counters = counters

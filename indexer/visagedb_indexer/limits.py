@@ -105,6 +105,8 @@ CLUSTER_FACES_MAX: Final = 10_000
 EVALUATED_FACES_MAX: Final = 16_000
 """All pairs are compared and sorted, half a gigabyte of scores; of more faces, whole people
 are drawn at random."""
+EVALUATED_PAIRS_MAX: Final = 1_000_000
+"""Lines of a list of pairs."""
 
 assert IMAGE_SIDE_PIXELS_MAX * 16 > DETECTION_SIDE_PIXELS_MAX
 assert FACE_SIDE_PIXELS_MIN < DETECTION_SIDE_PIXELS_MAX

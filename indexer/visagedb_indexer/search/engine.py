@@ -6,7 +6,7 @@ gives read-your-writes without ever making an enrolment wait for an index.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -20,7 +20,13 @@ from visagedb_indexer.search.builder import IndexBuilder
 from visagedb_indexer.search.compact_index import CompactIndex
 from visagedb_indexer.search.exact import check_deadline, scan, top
 from visagedb_indexer.search.faces_table import FacesTable, FacesView
-from visagedb_indexer.search.protocol import Hit, SearchRequest, VectorSource, VectorView
+from visagedb_indexer.search.protocol import (
+    Hit,
+    Scope,
+    SearchRequest,
+    VectorSource,
+    VectorView,
+)
 from visagedb_indexer.search.snapshot import SnapshotFile
 
 _RESCORED_UNAUDITED: Final = 200
@@ -91,6 +97,10 @@ class SearchEngine:
             self._table.remove(ordinal)
         self._builder.forget(ordinals)
 
+    def reassign(self, moved: Iterable[tuple[int, int]]) -> None:
+        """Gives faces, by ordinal, to other identities, by number; codes and vectors stay."""
+        self._table.reassign(moved)
+
     def search(self, request: SearchRequest) -> list[Hit]:
         """Distinct identities, best first, ties by age of the face.
 
@@ -113,8 +123,8 @@ class SearchEngine:
         self, view: VectorView, faces: FacesView, index: CompactIndex, request: SearchRequest
     ) -> list[Hit]:
         bitmap = None
-        if request.allowed is not None:
-            passing = faces.passing(request.allowed)
+        if request.allowed is not None or not self._all_in_scope(request.scope):
+            passing = faces.passing(request.allowed, request.scope)
             ordinals = np.flatnonzero(passing)
             if len(ordinals) <= limits.FILTERED_EXACT_ROWS_MAX:
                 return _group(faces, ordinals, view.vectors(ordinals) @ request.vector, request)
@@ -142,6 +152,10 @@ class SearchEngine:
             wanted *= _WIDENING
         return _search_exact(view, faces, request)
 
+    def _all_in_scope(self, scope: Scope) -> bool:
+        """Whether a scope leaves nothing out, so that it need not be looked at."""
+        return scope is Scope.ALL or (scope is Scope.IDENTITIES and not self._table.loose_count)
+
     def _effort(self, face_count: int) -> int:
         """Best rows of the compact scan to rescore: what the audit found, in proportion."""
         last = self._builder.audit
@@ -154,9 +168,11 @@ class SearchEngine:
         owners = self._table.view().owners
         return int(owners[ordinal]) if 0 <= ordinal < len(owners) else -1
 
-    def live_ordinals(self, allowed: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-        """Ordinals of the faces that exist now and pass a filter, ascending."""
-        return np.flatnonzero(self._table.view().passing(allowed))
+    def live_ordinals(
+        self, allowed: NDArray[np.bool_] | None = None, scope: Scope = Scope.ALL
+    ) -> NDArray[np.int64]:
+        """Ordinals of the faces that exist now, are in scope and pass a filter, ascending."""
+        return np.flatnonzero(self._table.view().passing(allowed, scope))
 
     def stats(self) -> EngineStats:
         """The state of the search structures."""
@@ -199,7 +215,7 @@ def _scan_tail(
     if start >= faces.count:
         return np.empty(0, dtype=np.float32)
     scores = scan(view, request.vector, start, faces.count, request.deadline)
-    passing = FacesView(faces.owners[start:]).passing(request.allowed)
+    passing = FacesView(faces.owners[start:]).passing(request.allowed, request.scope)
     scores[~passing] = _NOTHING
     return scores
 
@@ -229,7 +245,7 @@ def _group(
     Owners are read here, last of all: a face deleted in the meantime drops out.
     """
     owners = faces.owners[ordinals]
-    kept = (owners >= 0) & (scores > _NOTHING)
+    kept = FacesView(owners).passing(None, request.scope) & (scores > _NOTHING)
     if request.min_score is not None:
         kept &= scores >= request.min_score
     ordinals, scores, owners = ordinals[kept], scores[kept], owners[kept]
@@ -239,8 +255,9 @@ def _group(
         owners[order].tolist(), ordinals[order].tolist(), scores[order].tolist(), strict=True
     )
     for number, ordinal, score in rows:
-        if number not in hits:
-            hits[number] = Hit(number, ordinal, max(-1.0, min(1.0, score)))
+        key = ordinal if request.each_face else number
+        if key not in hits:
+            hits[key] = Hit(number, ordinal, max(-1.0, min(1.0, score)))
             if len(hits) == request.top_k:
                 break
     return list(hits.values())

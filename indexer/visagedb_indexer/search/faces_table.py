@@ -5,12 +5,17 @@ face is marked at once, so no search that starts later can return it, whatever t
 codes of the compact scan still hold.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visagedb_indexer.search.protocol import Scope
+
 NO_OWNER = -1
+LOOSE = 2**31 - 1
+"""Owner of a face that belongs to no identity. Like every face it is in the codes."""
 _CAPACITY_MIN = 1024
 
 
@@ -25,9 +30,17 @@ class FacesView:
         """Ordinals given so far, the deleted ones included."""
         return len(self.owners)
 
-    def passing(self, allowed: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-        """Which ordinals live and pass a filter on identity numbers: shape (count,), bool."""
-        alive = self.owners >= 0
+    def passing(
+        self, allowed: NDArray[np.bool_] | None, scope: Scope = Scope.ALL
+    ) -> NDArray[np.bool_]:
+        """Which ordinals live, are in scope and pass a filter on identity numbers.
+
+        Loose faces pass no filter. Shape (count,), bool.
+        """
+        alive: NDArray[np.bool_]
+        alive = self.owners == LOOSE if scope is Scope.LOOSE else self.owners >= 0
+        if scope is Scope.IDENTITIES and allowed is None:
+            alive &= self.owners != LOOSE
         if allowed is None:
             return alive
         known = self.owners < len(allowed)
@@ -49,6 +62,7 @@ class FacesTable:
         self._table[: len(owners)] = owners
         self._view = FacesView(self._table[: len(owners)])
         self.live_count = int(np.count_nonzero(owners >= 0))
+        self.loose_count = int(np.count_nonzero(owners == LOOSE))
 
     def view(self) -> FacesView:
         """The faces known now."""
@@ -62,9 +76,17 @@ class FacesTable:
             self._table = grown
         self._table[ordinal] = number
         self.live_count += 1
+        self.loose_count += number == LOOSE
         self._view = FacesView(self._table[: ordinal + 1])
 
     def remove(self, ordinal: int) -> None:
         """Marks a face as deleted."""
+        self.loose_count -= bool(self._table[ordinal] == LOOSE)
         self._table[ordinal] = NO_OWNER
         self.live_count -= 1
+
+    def reassign(self, moved: Iterable[tuple[int, int]]) -> None:
+        """Gives faces, by ordinal, to other identities, by number."""
+        for ordinal, number in moved:
+            self.loose_count += (number == LOOSE) - bool(self._table[ordinal] == LOOSE)
+            self._table[ordinal] = number

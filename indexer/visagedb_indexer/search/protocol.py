@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
@@ -35,6 +36,14 @@ class VectorSource(Protocol):
         ...
 
 
+class Scope(StrEnum):
+    """Which faces are meant: those of identities, the loose ones, or all."""
+
+    IDENTITIES = "identities"
+    LOOSE = "loose"
+    ALL = "all"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchRequest:
     """One probe.
@@ -48,6 +57,8 @@ class SearchRequest:
         exact: Compare with every stored vector.
         deadline: `time.monotonic()` seconds after which the work is pointless; None
             for no deadline.
+        scope: Which faces may be returned.
+        each_face: Every face counts on its own, not only the best of each identity.
     """
 
     vector: Vector
@@ -56,14 +67,16 @@ class SearchRequest:
     min_score: float | None = None
     exact: bool = False
     deadline: float | None = None
+    scope: Scope = Scope.IDENTITIES
+    each_face: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """The best face of one identity.
+    """The best face of one identity, or a face on its own.
 
     Attributes:
-        number: The identity.
+        number: The identity; `faces_table.LOOSE` for a loose face.
         ordinal: The face.
         score: Cosine similarity.
     """

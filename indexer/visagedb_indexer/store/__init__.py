@@ -2,8 +2,9 @@
 
 from visagedb_indexer.store.catalogue import Catalogue
 from visagedb_indexer.store.directory import DataDirectory
-from visagedb_indexer.store.gallery_store import GalleryStore, Reader, Transaction
+from visagedb_indexer.store.gallery_store import GalleryStore
 from visagedb_indexer.store.group_commit import Change, GroupCommit
+from visagedb_indexer.store.reader import Reader
 from visagedb_indexer.store.records import (
     ClusteringRecord,
     ClusterRecord,
@@ -11,10 +12,15 @@ from visagedb_indexer.store.records import (
     FaceRecord,
     GalleryRecord,
     IdentityRecord,
+    LineageRecord,
+    LineageSource,
     OperationRecord,
 )
+from visagedb_indexer.store.schema import LOOSE_NUMBER
+from visagedb_indexer.store.transaction import Transaction
 
 __all__ = [
+    "LOOSE_NUMBER",
     "Catalogue",
     "Change",
     "ClusterRecord",
@@ -26,6 +32,8 @@ __all__ = [
     "GalleryStore",
     "GroupCommit",
     "IdentityRecord",
+    "LineageRecord",
+    "LineageSource",
     "OperationRecord",
     "Reader",
     "Transaction",

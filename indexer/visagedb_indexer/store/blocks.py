@@ -74,6 +74,21 @@ class ColumnReader:
                 yield read_u32(bytes(key)) * size, self._column.rows(data)
                 found = cursor.next()
 
+    def row(self, ordinal: int) -> NDArray[np.generic]:
+        """One row, as a view that is valid until the transaction ends.
+
+        Raises:
+            StorageCorruptError: There is no such block.
+        """
+        block, offset = divmod(ordinal, self._column.rows_per_block)
+        data = self._txn.get(u32(block), db=self._handle)
+        if data is None:
+            raise StorageCorruptError(
+                f"a block of {self._column.database.name.decode()} is missing"
+            )
+        row: NDArray[np.generic] = self._column.rows(data)[offset]
+        return row
+
     def address(self, block: int) -> int:
         """Where a block is in memory, while this transaction lives.
 
@@ -108,6 +123,13 @@ class ColumnWriter:
         if block not in self._dirty:
             self._dirty[block] = self._load(block)
         self._dirty[block][offset] = row
+
+    def row(self, ordinal: int) -> NDArray[np.generic]:
+        """One row as it stands, with the changes collected so far."""
+        block, offset = divmod(ordinal, self._column.rows_per_block)
+        rows = self._dirty[block] if block in self._dirty else self._load(block)
+        row: NDArray[np.generic] = rows[offset]
+        return row
 
     def _load(self, block: int) -> NDArray[np.generic]:
         column = self._column

@@ -21,7 +21,8 @@ from visagedb_indexer.errors import (
     StorageCorruptError,
     UnavailableError,
 )
-from visagedb_indexer.store.gallery_store import GalleryStore, Transaction
+from visagedb_indexer.store.gallery_store import GalleryStore
+from visagedb_indexer.store.transaction import Transaction
 
 _LOG = logging.getLogger(__name__)
 

@@ -25,6 +25,8 @@ class Counters:
         identity_count: Identities that exist.
         face_count: Faces that exist.
         generation: Committed changes of the content.
+        loose_face_count: Those of the faces that belong to no identity.
+        next_lineage: The number of the next entry of the lineage.
     """
 
     next_ordinal: int = 0
@@ -32,6 +34,8 @@ class Counters:
     identity_count: int = 0
     face_count: int = 0
     generation: int = 0
+    loose_face_count: int = 0
+    next_lineage: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,9 @@ class ClusteringRecord:
     threshold: float
     method: str
     generation: int
+    scope: str = "all"
+    filter: str = ""
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +132,63 @@ class ClusterRecord:
         ordinals: Of the members, as packed little-endian int64.
         centralities: Cosine of each member to the centre, as packed float32.
         cohesion: Their mean.
+        nearest: Rank of the nearest other cluster; -1 for none within sight.
+        nearest_score: Cosine between the two centres.
     """
 
     ordinals: bytes
     centralities: bytes
     cohesion: float
+    nearest: int = -1
+    nearest_score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LineageSource:
+    """Where some faces of a change came from.
+
+    Attributes:
+        number: The identity; `schema.LOOSE_NUMBER` for loose faces.
+        id: Its id; empty for loose faces.
+        ordinals: Of the faces, as packed little-endian int64.
+        ended: The identity as it was, where the change ended it; else None.
+    """
+
+    number: int
+    id: str
+    ordinals: bytes
+    ended: IdentityRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LineageRecord:
+    """One change of who some faces belong to, with what it takes to undo it.
+
+    Attributes:
+        number: Of this entry; -1 before it is stored.
+        kind: ``move``, ``merge``, ``split`` or ``undo``.
+        time_us: When.
+        to_number: The identity that received the faces; `schema.LOOSE_NUMBER` for none.
+        to_id: Its id; empty for none.
+        founded: Whether the change created that identity.
+        sources: Where the faces came from.
+        face_count: How many there were.
+        to_revision: That identity's revision after the change.
+        undone: Whether it has been undone.
+        undoes: The entry that this one undid; -1 for none.
+    """
+
+    number: int
+    kind: str
+    time_us: int
+    to_number: int
+    to_id: str
+    founded: bool
+    sources: tuple[LineageSource, ...]
+    face_count: int
+    to_revision: int = 0
+    undone: bool = False
+    undoes: int = -1
 
 
 _DECODERS: dict[type, msgspec.msgpack.Decoder[Any]] = {}

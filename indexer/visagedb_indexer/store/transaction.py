@@ -1,0 +1,223 @@
+"""Typed writes of a gallery's database."""
+
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from visagedb_indexer.store import schema
+from visagedb_indexer.store.blocks import ColumnWriter
+from visagedb_indexer.store.clusterings import ClusteringWriter
+from visagedb_indexer.store.environment import LmdbTransaction
+from visagedb_indexer.store.lineage import LineageWriter
+from visagedb_indexer.store.reader import NO_OWNER, Reader
+from visagedb_indexer.store.records import (
+    Counters,
+    FaceRecord,
+    GalleryRecord,
+    IdentityRecord,
+    encode,
+)
+from visagedb_indexer.store.requests import RequestWriter
+from visagedb_indexer.values import Vector
+
+if TYPE_CHECKING:
+    from visagedb_indexer.store.gallery_store import GalleryStore
+
+
+class Transaction(Reader):
+    """Typed writes in one LMDB write transaction.
+
+    The methods keep the sub-databases in step with each other; whether a write is
+    allowed is the gallery's business.
+    """
+
+    def __init__(self, store: "GalleryStore", txn: LmdbTransaction) -> None:
+        super().__init__(store, txn)
+        self._vector_writer = ColumnWriter(store.environment, txn, store.vector_column)
+        self._owner_writer = ColumnWriter(store.environment, txn, store.owner_column)
+        self._counters_before = self._counters = super().counters()
+        self.requests: RequestWriter = RequestWriter(store.environment, txn)
+        self.clusterings: ClusteringWriter = ClusteringWriter(store.environment, txn)
+        self.lineage: LineageWriter = LineageWriter(store.environment, txn)
+
+    def counters(self) -> Counters:
+        """Where the gallery will stand after this transaction."""
+        return self._counters
+
+    def _stored_owner(self, ordinal: int) -> int:
+        # Commands of one commit see each other's changes.
+        return int(cast("int", self._owner_writer.row(ordinal)[0]))
+
+    def put_gallery(self, record: GalleryRecord) -> None:
+        """Replaces the gallery's settings."""
+        self._txn.put(schema.GALLERY_KEY, encode(record), db=self._db(schema.META))
+
+    def add_identity(self, record: IdentityRecord) -> IdentityRecord:
+        """Adds an identity; its number is given here."""
+        counters = self._counters
+        record = replace(record, number=counters.next_number)
+        self._put_identity(record)
+        number = schema.u32(record.number)
+        self._txn.put(record.id.encode(), number, db=self._db(schema.IDENTITY_IDS))
+        self._put_labels(record)
+        self._count(identities=1, numbers=1)
+        return record
+
+    def replace_identity(self, old: IdentityRecord, new: IdentityRecord) -> None:
+        """Replaces an identity's own fields; id and number stay."""
+        for key, value in old.labels.items():
+            self._txn.delete(schema.label_key(key, value, old.number), db=self._db(schema.LABELS))
+        self._put_identity(new)
+        self._put_labels(new)
+        self._count()
+
+    def remove_identity(self, record: IdentityRecord) -> list[int]:
+        """Removes an identity and its faces; returns the faces' ordinals."""
+        faces = list(self.faces(record.number))
+        for face in faces:
+            self._remove_face(record.number, face)
+        for key, value in record.labels.items():
+            self._txn.delete(
+                schema.label_key(key, value, record.number), db=self._db(schema.LABELS)
+            )
+        self._txn.delete(record.id.encode(), db=self._db(schema.IDENTITY_IDS))
+        self._txn.delete(schema.u32(record.number), db=self._db(schema.IDENTITIES))
+        self._count(identities=-1, faces=-len(faces))
+        return [face.ordinal for face in faces]
+
+    def put_identity(self, record: IdentityRecord) -> None:
+        """Replaces an identity whose labels have not changed."""
+        self._put_identity(record)
+        self._count()
+
+    def restore_identity(self, record: IdentityRecord) -> None:
+        """Brings a removed identity back, under the number that it had."""
+        self._put_identity(record)
+        self._txn.put(
+            record.id.encode(), schema.u32(record.number), db=self._db(schema.IDENTITY_IDS)
+        )
+        self._put_labels(record)
+        self._count(identities=1)
+
+    def add_face(
+        self, identity: IdentityRecord, record: FaceRecord, vector: Vector
+    ) -> tuple[IdentityRecord, FaceRecord]:
+        """Adds a face to an identity; its ordinal is given here."""
+        record = self._add_face(identity.number, record, vector)
+        identity = replace(identity, face_count=identity.face_count + 1)
+        self._put_identity(identity)
+        self._count(faces=1, ordinals=1)
+        return identity, record
+
+    def add_loose_face(self, record: FaceRecord, vector: Vector) -> FaceRecord:
+        """Adds a face that belongs to no identity; its ordinal is given here."""
+        record = self._add_face(schema.LOOSE_NUMBER, record, vector)
+        self._count(faces=1, ordinals=1, loose=1)
+        return record
+
+    def move_face(self, face: FaceRecord, source: int, destination: int) -> FaceRecord:
+        """Gives a face from one identity, by number, to another, or from or to none.
+
+        Ordinal and vector stay; the id stays unless the destination has a face of this id.
+        The identities' counts of faces are the caller's business.
+        """
+        self._remove_face_keys(source, face)
+        if self.find_face(destination, face.id) is not None:
+            face = replace(face, id=uuid.uuid4().hex)
+        self._put_face_keys(destination, face)
+        self._owner_writer.put(face.ordinal, destination)
+        loose = schema.LOOSE_NUMBER
+        self._count(loose=int(destination == loose) - int(source == loose))
+        return face
+
+    def remove_face(self, identity: IdentityRecord | None, face: FaceRecord) -> None:
+        """Removes a face of an identity, or a loose one, and overwrites its vector with zeros."""
+        self._remove_face(schema.LOOSE_NUMBER if identity is None else identity.number, face)
+        if identity is not None:
+            self._put_identity(replace(identity, face_count=identity.face_count - 1))
+        self._count(faces=-1, loose=-1 if identity is None else 0)
+
+    def flush(self) -> list[int]:
+        """Writes what was collected, once, before the commit.
+
+        Returns:
+            The blocks of vectors that have changed.
+        """
+        changed = self._vector_writer.flush()
+        self._owner_writer.flush()
+        if self._counters != self._counters_before:
+            self._txn.put(schema.COUNTERS_KEY, encode(self._counters), db=self._db(schema.META))
+        return changed
+
+    def next_lineage(self) -> int:
+        """A number for an entry of the lineage."""
+        number = self._counters.next_lineage
+        self._counters = replace(self._counters, next_lineage=number + 1)
+        return number
+
+    def _add_face(self, number: int, record: FaceRecord, vector: Vector) -> FaceRecord:
+        record = replace(record, ordinal=self._counters.next_ordinal)
+        self._put_face_keys(number, record)
+        self._vector_writer.put(record.ordinal, vector)
+        self._owner_writer.put(record.ordinal, number)
+        return record
+
+    def _put_face_keys(self, number: int, face: FaceRecord) -> None:
+        key, where = schema.u32(number), schema.u64(face.ordinal)
+        self._txn.put(
+            schema.face_key(number, face.ordinal), encode(face), db=self._db(schema.FACES)
+        )
+        self._txn.put(key + face.id.encode(), where, db=self._db(schema.FACE_IDS))
+        if number == schema.LOOSE_NUMBER:
+            content = face.content_sha256 + where
+            self._txn.put(content, b"", db=self._db(schema.LOOSE_CONTENTS))
+        else:
+            # Two faces of one photograph may come to one identity; the first stands for both.
+            content = key + face.content_sha256
+            self._txn.put(content, where, db=self._db(schema.CONTENTS), overwrite=False)
+
+    def _remove_face_keys(self, number: int, face: FaceRecord) -> None:
+        key = schema.u32(number)
+        self._txn.delete(schema.face_key(number, face.ordinal), db=self._db(schema.FACES))
+        self._txn.delete(key + face.id.encode(), db=self._db(schema.FACE_IDS))
+        content, contents = key + face.content_sha256, self._db(schema.CONTENTS)
+        if self._txn.get(content, db=contents) == schema.u64(face.ordinal):
+            self._txn.delete(content, db=contents)
+
+    def _remove_face(self, number: int, face: FaceRecord) -> None:
+        self._remove_face_keys(number, face)
+        # It stays when a loose face gets an identity: its photograph is still enrolled.
+        content = face.content_sha256 + schema.u64(face.ordinal)
+        self._txn.delete(content, db=self._db(schema.LOOSE_CONTENTS))
+        self._vector_writer.put(face.ordinal, 0)
+        self._owner_writer.put(face.ordinal, NO_OWNER)
+
+    def _put_identity(self, record: IdentityRecord) -> None:
+        number = schema.u32(record.number)
+        self._txn.put(number, encode(record), db=self._db(schema.IDENTITIES))
+
+    def _put_labels(self, record: IdentityRecord) -> None:
+        for key, value in record.labels.items():
+            self._txn.put(
+                schema.label_key(key, value, record.number), b"", db=self._db(schema.LABELS)
+            )
+
+    def _count(
+        self,
+        *,
+        identities: int = 0,
+        faces: int = 0,
+        numbers: int = 0,
+        ordinals: int = 0,
+        loose: int = 0,
+    ) -> None:
+        counters = self._counters
+        self._counters = replace(
+            counters,
+            next_ordinal=counters.next_ordinal + ordinals,
+            next_number=counters.next_number + numbers,
+            identity_count=counters.identity_count + identities,
+            face_count=counters.face_count + faces,
+            generation=counters.generation + 1,
+            loose_face_count=counters.loose_face_count + loose,
+        )
