@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visagedb_indexer import commands, validation
+from visagedb_indexer.calibrations import Calibrations
 from visagedb_indexer.clusterings import Clusterings
 from visagedb_indexer.commands import Command, Effects, Result
 from visagedb_indexer.errors import FaceNotFoundError, StorageCorruptError
@@ -75,11 +76,13 @@ class Gallery:
         self._engine = SearchEngine(dimension, self._store, owners, snapshot)
         self._writer = GroupCommit(self._store, self._record.id)
         self.clusterings = Clusterings(self._store, self._run)
+        self.calibrations = Calibrations(self._store, self._run, self._labels, self._counters)
         self.loose = LooseFaces(self._store, self._run, self._engine, self._labels, self.model)
         self.moves = Moves(self._store, self._run)
 
     def close(self) -> None:
         """Finishes the writes in progress and closes the database."""
+        self.calibrations.close()
         self._writer.close()
         self._engine.close()
         self._store.close()
@@ -393,3 +396,4 @@ class Gallery:
         for identity in effects.deleted:
             self._labels.remove(identity)
         self._counters = counters
+        self.calibrations.notice(counters)

@@ -95,6 +95,11 @@ PAGE_BYTES_MAX: Final = 3 * MIB
 LINEAGE_ENTRIES_MAX: Final = 100_000
 """The oldest entries beyond this are forgotten: their changes can no longer be undone."""
 
+# Calibration
+CALIBRATIONS_KEPT_MAX: Final = 20
+"""Older ones are forgotten: decisions name the version they were taken by."""
+SUSPECTED_DUPLICATES_KEPT_MAX: Final = 100
+
 # Clustering
 CLUSTERINGS_KEPT_MAX: Final = 20
 """Per gallery; the oldest results beyond this are forgotten."""

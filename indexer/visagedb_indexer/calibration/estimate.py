@@ -162,9 +162,7 @@ def _tail(knots: list[tuple[float, float]], window: Window) -> Tail:
     )
 
 
-def _clumping(
-    searches: Impostors, probes: Faces, people: int, tail: Tail, level: float
-) -> float:
+def _clumping(searches: Impostors, probes: Faces, people: int, tail: Tail, level: float) -> float:
     """Index of the negative binomial distribution, from the probes without a false match.
 
     At a score at which a probe has half a false match on average, where the data reach it.
@@ -212,9 +210,7 @@ class _Bootstrap:
         supported = expected >= _SUPPORT_PAIRS_MIN and upper <= _SUPPORT_RATIO_MAX * rate
         return OperatingPoint(rate, threshold, lower, upper, supported)
 
-    def searched(
-        self, rate: float, clumping: float, tail: Tail, window: Window
-    ) -> OperatingPoint:
+    def searched(self, rate: float, clumping: float, tail: Tail, window: Window) -> OperatingPoint:
         """A threshold for a rate of searches among all people."""
         unit = rate_per_identity(rate, self._people, clumping)
         point = self.point(rate, unit, tail, window)
@@ -236,10 +232,9 @@ class _Bootstrap:
     def _replicates(self, window: Window) -> tuple[Floats, Floats]:
         known = self._known.get(id(window))
         if known is None:
-            self._pause()
             grid = np.linspace(window.start, min(1.0, window.start + 0.5), 101)
             found = window.replicates(
-                grid, _REPLICATES, self._probe_people, self._people, self._random
+                grid, _REPLICATES, self._probe_people, self._people, self._random, self._pause
             )
             known = self._known[id(window)] = (grid, found)
         return known

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from visagedb_indexer.calibration.sample import Comparison, Faces
+from visagedb_indexer.calibration.sample import Comparison, Faces, Pause
 from visagedb_indexer.calibration.tail import (
     SHAPE_PRIOR_DEVIATION,
     SHAPE_PRIOR_MEAN,
@@ -144,7 +144,7 @@ class Window:
 
     def replicates(
         self, scores: Floats, count: int, probe_people: NDArray[np.int64], people: int,
-        random: np.random.Generator,
+        random: np.random.Generator, pause: Pause,
     ) -> Floats:  # fmt: skip
         """Deviations of the logarithm of the rates, by bootstrap: shape (count, len(scores))."""
         here = self.impostors
@@ -154,6 +154,7 @@ class Window:
         found = np.empty((count, len(scores)))
         effective = _effective(here)
         for number in range(count):
+            pause()
             weight = random.exponential(size=people)
             total = weight[probe_people].sum() * weight.sum() - (weight[probe_people] ** 2).sum()
             weights = here.weights * weight[here.first] * weight[here.second]
@@ -212,7 +213,8 @@ def _fitted(here: Impostors, start: float, highest: float) -> Window:
 
 def _by_pair(here: Impostors) -> tuple[NDArray[np.int64], Floats]:
     keys, index = np.unique(here.keys(), return_inverse=True)
-    return keys, np.bincount(index, here.weights)
+    weights: Floats = np.bincount(index, here.weights).astype(np.float64)
+    return keys, weights
 
 
 def _effective(here: Impostors) -> float:

@@ -135,7 +135,7 @@ def compare(
     """
     with source.read() as view:
         vectors = view.vectors(probes.ordinals)
-    histogram = np.zeros(_BINS if with_histogram else 0)
+    histogram: Floats = np.zeros(_BINS if with_histogram else 0)
     scores, rows, columns = [], [], []
     for start in range(0, len(references), _CHUNK_ROWS):
         stop = min(start + _CHUNK_ROWS, len(references))
@@ -164,7 +164,7 @@ def compare(
 
 def _counted(tile: Vector, weights: Floats) -> Floats:
     bins = ((tile - np.float32(_LOWEST)) * np.float32(BINS_PER_UNIT)).astype(np.int32)
-    counted: Floats = np.bincount(bins.ravel(), weights.ravel(), minlength=_BINS)
+    counted: Floats = np.bincount(bins.ravel(), weights.ravel(), _BINS).astype(np.float64)
     return counted
 
 
@@ -184,8 +184,9 @@ def _without_own(
         references.people, minlength=size
     )
     empty = np.empty(0, np.int64)
-    row, column = np.concatenate([empty, *rows]), np.concatenate([empty, *columns])
-    score = np.concatenate([np.empty(0), *scores])
+    row = np.concatenate([empty, *rows]).astype(np.int64)
+    column = np.concatenate([empty, *columns]).astype(np.int64)
+    score = np.concatenate([np.empty(0), *scores]).astype(np.float64)
     other = probes.people[row] != references.people[column]
     histogram[: int(0.25 * BINS_PER_UNIT)] = 0.0
     return Comparison(

@@ -57,7 +57,7 @@ class Pareto:
         """The excess that is passed with this probability."""
         if abs(self.shape) < 1e-9:
             return -self.scale * math.log(survival)
-        return self.scale / self.shape * (survival ** (-self.shape) - 1.0)
+        return self.scale / self.shape * math.expm1(-self.shape * math.log(survival))
 
 
 @dataclass(frozen=True, slots=True)

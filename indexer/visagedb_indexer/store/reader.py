@@ -13,6 +13,7 @@ from visagedb_indexer.errors import (
 )
 from visagedb_indexer.store import schema
 from visagedb_indexer.store.blocks import ColumnReader
+from visagedb_indexer.store.calibrations import CalibrationReader
 from visagedb_indexer.store.clusterings import ClusteringReader
 from visagedb_indexer.store.environment import LmdbTransaction
 from visagedb_indexer.store.lineage import LineageReader
@@ -43,6 +44,7 @@ class Reader:
         self._vectors = ColumnReader(store.environment, txn, store.vector_column)
         self._owners = ColumnReader(store.environment, txn, store.owner_column)
         self.requests = RequestReader(store.environment, txn)
+        self.calibrations = CalibrationReader(store.environment, txn)
         self.clusterings = ClusteringReader(store.environment, txn)
         self.lineage = LineageReader(store.environment, txn)
 
