@@ -5,7 +5,6 @@ from visagedb_indexer.clustering.fitting import for_gallery
 from visagedb_indexer.clustering.graph import (
     Edges,
     GraphBuilder,
-    VectorSource,
     build_graph,
     choose_floor,
 )
@@ -17,6 +16,7 @@ from visagedb_indexer.clustering.partition import (
     partitioner,
 )
 from visagedb_indexer.clustering.plda import PldaModel, fit
+from visagedb_indexer.clustering.tiles import VectorSource
 
 __all__ = [
     "METHOD",

@@ -5,8 +5,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from visagedb_indexer.clustering.graph import VectorSource
 from visagedb_indexer.clustering.plda import PEOPLE_MIN, PldaModel, fit, from_covariances
+from visagedb_indexer.clustering.tiles import VectorSource
 from visagedb_indexer.values import Vector
 
 _SAMPLE_ROWS: Final = 50_000

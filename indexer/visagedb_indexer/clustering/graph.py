@@ -8,16 +8,16 @@ from which another process goes on.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visagedb_indexer.clustering import checkpoint
+from visagedb_indexer.clustering.cells import plan_tiles, restore_tiles
 from visagedb_indexer.clustering.neighbours import Neighbours
-from visagedb_indexer.clustering.tiles import Tiles, plan_tiles
+from visagedb_indexer.clustering.tiles import Rows, Tiles, VectorSource, in_blocks, places
 from visagedb_indexer.errors import CancelledError
-from visagedb_indexer.values import Vector
 
 NEIGHBOURS_DEFAULT: Final = 10
 FALSE_EDGES_PER_FACE: Final = 5.0
@@ -25,19 +25,6 @@ FALSE_EDGES_PER_FACE: Final = 5.0
 _SAMPLE_ROWS: Final = 2048
 _COMPARED_AT_ONCE: Final = 1 << 22
 """Scores computed in one piece: 16 MiB, which stay in the processor's cache."""
-
-
-class VectorSource(Protocol):
-    """Unit vectors of shape (n, dimension), float32: an array or a memory map."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Rows and dimension."""
-        ...
-
-    def __getitem__(self, rows: slice | NDArray[np.integer]) -> Vector:
-        """Rows by place."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,12 +114,12 @@ class GraphBuilder:
         self.count = vectors.shape[0]
         self.floor = choose_floor(vectors) if floor is None else floor
         self._neighbours = Neighbours(self.count, neighbours)
-        self._tiles: Tiles = plan_tiles(vectors)
+        self._planned: Tiles | None = None
         self._done = 0
 
     @property
     def tiles(self) -> int:
-        """Tiles in all."""
+        """Tiles in all; asked for the first time, it makes the plan, which takes a while."""
         return len(self._tiles)
 
     @property
@@ -149,7 +136,8 @@ class GraphBuilder:
         while self._done < self.tiles:
             if cancelled():
                 raise CancelledError("the clustering was cancelled")
-            self._compare(*self._tiles.rows(self._done))
+            for one, other in self._tiles.parts(self._done):
+                self._compare(one, other)
             self._done += 1
             yield self._done
 
@@ -162,13 +150,13 @@ class GraphBuilder:
         rows, others, scores = self._neighbours.pairs()
         state = {
             "done": np.int64(self._done),
-            "tiles": np.int64(self.tiles),
             "floor": np.float64(self.floor),
             "neighbours": np.int64(self._neighbours.kept),
             "vectors": self._fingerprint(),
             "rows": rows,
             "others": others,
             "scores": scores,
+            **{f"tiles.{name}": array for name, array in self._tiles.state().items()},
         }
         checkpoint.write(path, state)
 
@@ -182,11 +170,11 @@ class GraphBuilder:
         state = checkpoint.read(path)
         if state is None or not np.array_equal(state["vectors"], self._fingerprint()):
             return False
-        expected = (self.tiles, self._neighbours.kept)
-        if (int(state["tiles"]), int(state["neighbours"])) != expected:
+        settings = (int(state["neighbours"]), float(state["floor"]))
+        if settings != (self._neighbours.kept, self.floor):
             return False
-        if float(state["floor"]) != self.floor:
-            return False
+        plan = {name[6:]: array for name, array in state.items() if name.startswith("tiles.")}
+        self._planned = restore_tiles(self._vectors, plan)
         self._neighbours = Neighbours(self.count, self._neighbours.kept)
         self._neighbours.add(state["rows"], state["others"], state["scores"])
         self._done = int(state["done"])
@@ -199,20 +187,26 @@ class GraphBuilder:
         shape = np.array([count, dimension], np.float32)
         return np.concatenate([shape, np.ravel(self._vectors[rows])])
 
-    def _compare(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> None:
+    @property
+    def _tiles(self) -> Tiles:
+        if self._planned is None:
+            self._planned = plan_tiles(self._vectors, self.floor)
+        return self._planned
+
+    def _compare(self, one: Rows, other: Rows) -> None:
         """Compares two sets of rows and keeps what is above the floor, for both ends."""
-        left = self._vectors[one]
-        step = max(1, _COMPARED_AT_ONCE // max(len(one), 1))
-        for start in range(0, len(other), step):
-            scores = left @ self._vectors[other[start : start + step]].T
+        columns = self._vectors[one].T
+        for block in in_blocks(other, max(1, _COMPARED_AT_ONCE // max(columns.shape[1], 1))):
+            scores = self._vectors[block] @ columns
+            # Nearly all rows of a block have no neighbour here: a maximum finds that out at
+            # the speed of memory, and looking for the others costs as much as comparing.
             near = np.flatnonzero(scores.max(axis=1, initial=-2.0) >= self.floor)
             i, j = np.nonzero(scores[near] >= self.floor)
-            a, b = one[near[i]], other[start + j]
+            a, b, found = places(block)[near[i]], places(one)[j], scores[near[i], j]
             apart = a != b
-            a, b, found = a[apart], b[apart], scores[near[i], j][apart]
-            self._neighbours.add(
-                np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([found, found])
-            )
+            a, b, found = a[apart], b[apart], found[apart]
+            self._neighbours.add(a, b, found)
+            self._neighbours.add(b, a, found)
 
 
 def build_graph(

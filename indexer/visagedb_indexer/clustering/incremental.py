@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visagedb_indexer.clustering.agglomeration import agglomerate
-from visagedb_indexer.clustering.graph import NEIGHBOURS_DEFAULT, VectorSource
+from visagedb_indexer.clustering.graph import NEIGHBOURS_DEFAULT
 from visagedb_indexer.clustering.neighbours import Neighbours
 from visagedb_indexer.clustering.partition import PldaLinkage
 from visagedb_indexer.clustering.plda import OFFSET_DEFAULT, PldaModel
+from visagedb_indexer.clustering.tiles import VectorSource
 from visagedb_indexer.values import Vector
 
 _NEW_ROWS: Final = 4096

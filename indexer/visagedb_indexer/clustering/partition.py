@@ -22,8 +22,9 @@ from visagedb_indexer.clustering.agglomeration import (
     agglomerate,
     number_by_appearance,
 )
-from visagedb_indexer.clustering.graph import Edges, VectorSource
+from visagedb_indexer.clustering.graph import Edges
 from visagedb_indexer.clustering.plda import OFFSET_DEFAULT, PldaModel
+from visagedb_indexer.clustering.tiles import VectorSource
 from visagedb_indexer.clustering.whispers import chinese_whispers
 from visagedb_indexer.errors import InvalidArgumentError, NotSupportedError
 from visagedb_indexer.values import Vector
