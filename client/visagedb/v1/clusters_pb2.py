@@ -24,43 +24,69 @@ _sym_db = _symbol_database.Default()
 
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from visagedb.v1 import identities_pb2 as visagedb_dot_v1_dot_identities__pb2
+from visagedb.v1 import types_pb2 as visagedb_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avisagedb/v1/clusters.proto\x12\x0bvisagedb.v1\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"k\n\x0e\x43lusterRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x02 \x01(\t\x12\x16\n\tthreshold\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\tB\x0c\n\n_threshold\"C\n\x0f\x43lusterResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\"t\n\x0f\x43lusterMetadata\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08progress\x18\x03 \x01(\x02\x12\r\n\x05stage\x18\x04 \x01(\t\"\xcb\x01\n\nClustering\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nface_count\x18\x03 \x01(\x03\x12\x15\n\rcluster_count\x18\x04 \x01(\x03\x12\x14\n\x0csingle_count\x18\x05 \x01(\x03\x12\x11\n\tthreshold\x18\x06 \x01(\x02\x12\x0e\n\x06method\x18\x07 \x01(\t\x12\x1a\n\x12gallery_generation\x18\x08 \x01(\x03\"K\n\x07\x43luster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x10\n\x08\x63ohesion\x18\x03 \x01(\x02\x12\x12\n\ncover_face\x18\x04 \x01(\t\"A\n\rClusterMember\x12\x0c\n\x04\x66\x61\x63\x65\x18\x01 \x01(\t\x12\x12\n\ncentrality\x18\x02 \x01(\x02\x12\x0e\n\x06source\x18\x03 \x01(\t\"$\n\x14GetClusteringRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"D\n\x15GetClusteringResponse\x12+\n\nclustering\x18\x01 \x01(\x0b\x32\x17.visagedb.v1.Clustering\"^\n\x13ListClustersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x10\n\x08min_size\x18\x04 \x01(\x03\"W\n\x14ListClustersResponse\x12&\n\x08\x63lusters\x18\x01 \x03(\x0b\x32\x14.visagedb.v1.Cluster\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"R\n\x19ListClusterMembersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"b\n\x1aListClusterMembersResponse\x12+\n\x07members\x18\x01 \x03(\x0b\x32\x1a.visagedb.v1.ClusterMember\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x15\x46indDuplicatesRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"J\n\x16\x46indDuplicatesResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation2\xc5\x03\n\x0e\x43lusterService\x12\x44\n\x07\x43luster\x12\x1b.visagedb.v1.ClusterRequest\x1a\x1c.visagedb.v1.ClusterResponse\x12V\n\rGetClustering\x12!.visagedb.v1.GetClusteringRequest\x1a\".visagedb.v1.GetClusteringResponse\x12S\n\x0cListClusters\x12 .visagedb.v1.ListClustersRequest\x1a!.visagedb.v1.ListClustersResponse\x12\x65\n\x12ListClusterMembers\x12&.visagedb.v1.ListClusterMembersRequest\x1a\'.visagedb.v1.ListClusterMembersResponse\x12Y\n\x0e\x46indDuplicates\x12\".visagedb.v1.FindDuplicatesRequest\x1a#.visagedb.v1.FindDuplicatesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avisagedb/v1/clusters.proto\x12\x0bvisagedb.v1\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cvisagedb/v1/identities.proto\x1a\x17visagedb/v1/types.proto\"\xb0\x01\n\x0e\x43lusterRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x02 \x01(\t\x12\x16\n\tthreshold\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12%\n\x05scope\x18\x05 \x01(\x0e\x32\x16.visagedb.v1.FaceScope\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x07 \x01(\tB\x0c\n\n_threshold\"C\n\x0f\x43lusterResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\"t\n\x0f\x43lusterMetadata\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08progress\x18\x03 \x01(\x02\x12\r\n\x05stage\x18\x04 \x01(\t\"\xa4\x02\n\nClustering\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nface_count\x18\x03 \x01(\x03\x12\x15\n\rcluster_count\x18\x04 \x01(\x03\x12\x14\n\x0csingle_count\x18\x05 \x01(\x03\x12\x11\n\tthreshold\x18\x06 \x01(\x02\x12\x0e\n\x06method\x18\x07 \x01(\t\x12\x1a\n\x12gallery_generation\x18\x08 \x01(\x03\x12%\n\x05scope\x18\t \x01(\x0e\x32\x16.visagedb.v1.FaceScope\x12\x0e\n\x06\x66ilter\x18\n \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x0b \x01(\t\x12\x12\n\nedit_count\x18\x0c \x01(\x05\"{\n\x07\x43luster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x10\n\x08\x63ohesion\x18\x03 \x01(\x02\x12\x12\n\ncover_face\x18\x04 \x01(\t\x12\x17\n\x0fnearest_cluster\x18\x05 \x01(\t\x12\x15\n\rnearest_score\x18\x06 \x01(\x02\"o\n\rClusterMember\x12\x0c\n\x04\x66\x61\x63\x65\x18\x01 \x01(\t\x12\x12\n\ncentrality\x18\x02 \x01(\x02\x12\x0e\n\x06source\x18\x03 \x01(\t\x12,\n\tdetection\x18\x04 \x01(\x0b\x32\x19.visagedb.v1.DetectedFace\"$\n\x14GetClusteringRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"D\n\x15GetClusteringResponse\x12+\n\nclustering\x18\x01 \x01(\x0b\x32\x17.visagedb.v1.Clustering\"O\n\x16ListClusteringsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"`\n\x17ListClusteringsResponse\x12,\n\x0b\x63lusterings\x18\x01 \x03(\x0b\x32\x17.visagedb.v1.Clustering\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\">\n\x17\x44\x65leteClusteringRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\"\x1a\n\x18\x44\x65leteClusteringResponse\"^\n\x13ListClustersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x10\n\x08min_size\x18\x04 \x01(\x03\"W\n\x14ListClustersResponse\x12&\n\x08\x63lusters\x18\x01 \x03(\x0b\x32\x14.visagedb.v1.Cluster\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"R\n\x19ListClusterMembersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"b\n\x1aListClusterMembersResponse\x12+\n\x07members\x18\x01 \x03(\x0b\x32\x1a.visagedb.v1.ClusterMember\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xca\x01\n\x14\x41ssignClusterRequest\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x13\n\x0bidentity_id\x18\x02 \x01(\t\x12+\n\x0cnew_identity\x18\x03 \x01(\x0b\x32\x15.visagedb.v1.Identity\x12%\n\x05scope\x18\x04 \x01(\x0e\x32\x16.visagedb.v1.FaceScope\x12\x16\n\x0e\x65xcluded_faces\x18\x05 \x03(\t\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"\x86\x01\n\x15\x41ssignClusterResponse\x12\'\n\x08identity\x18\x01 \x01(\x0b\x32\x15.visagedb.v1.Identity\x12\x18\n\x10moved_face_count\x18\x02 \x01(\x03\x12*\n\x07lineage\x18\x03 \x01(\x0b\x32\x19.visagedb.v1.LineageEntry\"\'\n\x13JoinClustersRequest\x12\x10\n\x08\x63lusters\x18\x01 \x03(\t\"=\n\x14JoinClustersResponse\x12%\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x14.visagedb.v1.Cluster\"5\n\x13SplitClusterRequest\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\r\n\x05\x66\x61\x63\x65s\x18\x02 \x03(\t\"f\n\x14SplitClusterResponse\x12%\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x14.visagedb.v1.Cluster\x12\'\n\tremaining\x18\x02 \x01(\x0b\x32\x14.visagedb.v1.Cluster\",\n\x16UndoClusterEditRequest\x12\x12\n\nclustering\x18\x01 \x01(\t\"F\n\x17UndoClusterEditResponse\x12+\n\nclustering\x18\x01 \x01(\x0b\x32\x17.visagedb.v1.Clustering\"L\n\x15\x46indDuplicatesRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"J\n\x16\x46indDuplicatesResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation2\xe4\x07\n\x0e\x43lusterService\x12\x44\n\x07\x43luster\x12\x1b.visagedb.v1.ClusterRequest\x1a\x1c.visagedb.v1.ClusterResponse\x12V\n\rGetClustering\x12!.visagedb.v1.GetClusteringRequest\x1a\".visagedb.v1.GetClusteringResponse\x12\\\n\x0fListClusterings\x12#.visagedb.v1.ListClusteringsRequest\x1a$.visagedb.v1.ListClusteringsResponse\x12_\n\x10\x44\x65leteClustering\x12$.visagedb.v1.DeleteClusteringRequest\x1a%.visagedb.v1.DeleteClusteringResponse\x12S\n\x0cListClusters\x12 .visagedb.v1.ListClustersRequest\x1a!.visagedb.v1.ListClustersResponse\x12\x65\n\x12ListClusterMembers\x12&.visagedb.v1.ListClusterMembersRequest\x1a\'.visagedb.v1.ListClusterMembersResponse\x12V\n\rAssignCluster\x12!.visagedb.v1.AssignClusterRequest\x1a\".visagedb.v1.AssignClusterResponse\x12S\n\x0cJoinClusters\x12 .visagedb.v1.JoinClustersRequest\x1a!.visagedb.v1.JoinClustersResponse\x12S\n\x0cSplitCluster\x12 .visagedb.v1.SplitClusterRequest\x1a!.visagedb.v1.SplitClusterResponse\x12\\\n\x0fUndoClusterEdit\x12#.visagedb.v1.UndoClusterEditRequest\x1a$.visagedb.v1.UndoClusterEditResponse\x12Y\n\x0e\x46indDuplicates\x12\".visagedb.v1.FindDuplicatesRequest\x1a#.visagedb.v1.FindDuplicatesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'visagedb.v1.clusters_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CLUSTERREQUEST']._serialized_start=113
-  _globals['_CLUSTERREQUEST']._serialized_end=220
-  _globals['_CLUSTERRESPONSE']._serialized_start=222
-  _globals['_CLUSTERRESPONSE']._serialized_end=289
-  _globals['_CLUSTERMETADATA']._serialized_start=291
-  _globals['_CLUSTERMETADATA']._serialized_end=407
-  _globals['_CLUSTERING']._serialized_start=410
-  _globals['_CLUSTERING']._serialized_end=613
-  _globals['_CLUSTER']._serialized_start=615
-  _globals['_CLUSTER']._serialized_end=690
-  _globals['_CLUSTERMEMBER']._serialized_start=692
-  _globals['_CLUSTERMEMBER']._serialized_end=757
-  _globals['_GETCLUSTERINGREQUEST']._serialized_start=759
-  _globals['_GETCLUSTERINGREQUEST']._serialized_end=795
-  _globals['_GETCLUSTERINGRESPONSE']._serialized_start=797
-  _globals['_GETCLUSTERINGRESPONSE']._serialized_end=865
-  _globals['_LISTCLUSTERSREQUEST']._serialized_start=867
-  _globals['_LISTCLUSTERSREQUEST']._serialized_end=961
-  _globals['_LISTCLUSTERSRESPONSE']._serialized_start=963
-  _globals['_LISTCLUSTERSRESPONSE']._serialized_end=1050
-  _globals['_LISTCLUSTERMEMBERSREQUEST']._serialized_start=1052
-  _globals['_LISTCLUSTERMEMBERSREQUEST']._serialized_end=1134
-  _globals['_LISTCLUSTERMEMBERSRESPONSE']._serialized_start=1136
-  _globals['_LISTCLUSTERMEMBERSRESPONSE']._serialized_end=1234
-  _globals['_FINDDUPLICATESREQUEST']._serialized_start=1236
-  _globals['_FINDDUPLICATESREQUEST']._serialized_end=1312
-  _globals['_FINDDUPLICATESRESPONSE']._serialized_start=1314
-  _globals['_FINDDUPLICATESRESPONSE']._serialized_end=1388
-  _globals['_CLUSTERSERVICE']._serialized_start=1391
-  _globals['_CLUSTERSERVICE']._serialized_end=1844
+  _globals['_CLUSTERREQUEST']._serialized_start=169
+  _globals['_CLUSTERREQUEST']._serialized_end=345
+  _globals['_CLUSTERRESPONSE']._serialized_start=347
+  _globals['_CLUSTERRESPONSE']._serialized_end=414
+  _globals['_CLUSTERMETADATA']._serialized_start=416
+  _globals['_CLUSTERMETADATA']._serialized_end=532
+  _globals['_CLUSTERING']._serialized_start=535
+  _globals['_CLUSTERING']._serialized_end=827
+  _globals['_CLUSTER']._serialized_start=829
+  _globals['_CLUSTER']._serialized_end=952
+  _globals['_CLUSTERMEMBER']._serialized_start=954
+  _globals['_CLUSTERMEMBER']._serialized_end=1065
+  _globals['_GETCLUSTERINGREQUEST']._serialized_start=1067
+  _globals['_GETCLUSTERINGREQUEST']._serialized_end=1103
+  _globals['_GETCLUSTERINGRESPONSE']._serialized_start=1105
+  _globals['_GETCLUSTERINGRESPONSE']._serialized_end=1173
+  _globals['_LISTCLUSTERINGSREQUEST']._serialized_start=1175
+  _globals['_LISTCLUSTERINGSREQUEST']._serialized_end=1254
+  _globals['_LISTCLUSTERINGSRESPONSE']._serialized_start=1256
+  _globals['_LISTCLUSTERINGSRESPONSE']._serialized_end=1352
+  _globals['_DELETECLUSTERINGREQUEST']._serialized_start=1354
+  _globals['_DELETECLUSTERINGREQUEST']._serialized_end=1416
+  _globals['_DELETECLUSTERINGRESPONSE']._serialized_start=1418
+  _globals['_DELETECLUSTERINGRESPONSE']._serialized_end=1444
+  _globals['_LISTCLUSTERSREQUEST']._serialized_start=1446
+  _globals['_LISTCLUSTERSREQUEST']._serialized_end=1540
+  _globals['_LISTCLUSTERSRESPONSE']._serialized_start=1542
+  _globals['_LISTCLUSTERSRESPONSE']._serialized_end=1629
+  _globals['_LISTCLUSTERMEMBERSREQUEST']._serialized_start=1631
+  _globals['_LISTCLUSTERMEMBERSREQUEST']._serialized_end=1713
+  _globals['_LISTCLUSTERMEMBERSRESPONSE']._serialized_start=1715
+  _globals['_LISTCLUSTERMEMBERSRESPONSE']._serialized_end=1813
+  _globals['_ASSIGNCLUSTERREQUEST']._serialized_start=1816
+  _globals['_ASSIGNCLUSTERREQUEST']._serialized_end=2018
+  _globals['_ASSIGNCLUSTERRESPONSE']._serialized_start=2021
+  _globals['_ASSIGNCLUSTERRESPONSE']._serialized_end=2155
+  _globals['_JOINCLUSTERSREQUEST']._serialized_start=2157
+  _globals['_JOINCLUSTERSREQUEST']._serialized_end=2196
+  _globals['_JOINCLUSTERSRESPONSE']._serialized_start=2198
+  _globals['_JOINCLUSTERSRESPONSE']._serialized_end=2259
+  _globals['_SPLITCLUSTERREQUEST']._serialized_start=2261
+  _globals['_SPLITCLUSTERREQUEST']._serialized_end=2314
+  _globals['_SPLITCLUSTERRESPONSE']._serialized_start=2316
+  _globals['_SPLITCLUSTERRESPONSE']._serialized_end=2418
+  _globals['_UNDOCLUSTEREDITREQUEST']._serialized_start=2420
+  _globals['_UNDOCLUSTEREDITREQUEST']._serialized_end=2464
+  _globals['_UNDOCLUSTEREDITRESPONSE']._serialized_start=2466
+  _globals['_UNDOCLUSTEREDITRESPONSE']._serialized_end=2536
+  _globals['_FINDDUPLICATESREQUEST']._serialized_start=2538
+  _globals['_FINDDUPLICATESREQUEST']._serialized_end=2614
+  _globals['_FINDDUPLICATESRESPONSE']._serialized_start=2616
+  _globals['_FINDDUPLICATESRESPONSE']._serialized_end=2690
+  _globals['_CLUSTERSERVICE']._serialized_start=2693
+  _globals['_CLUSTERSERVICE']._serialized_end=3689
 # @@protoc_insertion_point(module_scope)

@@ -12,6 +12,8 @@ import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import sys
 import typing
+import visagedb.v1.identities_pb2
+import visagedb.v1.types_pb2
 
 if sys.version_info >= (3, 10):
     import typing as typing_extensions
@@ -28,13 +30,28 @@ class ClusterRequest(google.protobuf.message.Message):
     FILTER_FIELD_NUMBER: builtins.int
     THRESHOLD_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    SCOPE_FIELD_NUMBER: builtins.int
+    METHOD_FIELD_NUMBER: builtins.int
+    BASE_FIELD_NUMBER: builtins.int
     gallery: builtins.str
     """"galleries/{gallery}"."""
     filter: builtins.str
     """See IdentifyRequest.filter."""
     threshold: builtins.float
-    """Mean cosine above which two clusters are one; unset, it is the model card's default."""
+    """For the methods that need one: the least cosine of an edge, for average-linkage the
+    least mean cosine of a cluster. Unset, it is the model card's default. The default
+    method needs none and refuses one.
+    """
     request_id: builtins.str
+    scope: visagedb.v1.types_pb2.FaceScope.ValueType
+    """Which faces. Unspecified means all, with a filter those of the identities that pass."""
+    method: builtins.str
+    """plda (the default), average-linkage, infomap, leiden, chinese-whispers or components."""
+    base: builtins.str
+    """An earlier clustering of this gallery. Faces that it does not have join its clusters
+    or found new ones, which takes far less time than a full run. Scope and filter are then
+    those of the earlier run, and may not be given.
+    """
     def __init__(
         self,
         *,
@@ -42,9 +59,12 @@ class ClusterRequest(google.protobuf.message.Message):
         filter: builtins.str = ...,
         threshold: builtins.float | None = ...,
         request_id: builtins.str = ...,
+        scope: visagedb.v1.types_pb2.FaceScope.ValueType = ...,
+        method: builtins.str = ...,
+        base: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_threshold", b"_threshold", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_threshold", b"_threshold", "filter", b"filter", "gallery", b"gallery", "request_id", b"request_id", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_threshold", b"_threshold", "base", b"base", "filter", b"filter", "gallery", b"gallery", "method", b"method", "request_id", b"request_id", "scope", b"scope", "threshold", b"threshold"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_threshold", b"_threshold"]) -> typing.Literal["threshold"] | None: ...
 
 Global___ClusterRequest: typing_extensions.TypeAlias = ClusterRequest
@@ -108,6 +128,10 @@ class Clustering(google.protobuf.message.Message):
     THRESHOLD_FIELD_NUMBER: builtins.int
     METHOD_FIELD_NUMBER: builtins.int
     GALLERY_GENERATION_FIELD_NUMBER: builtins.int
+    SCOPE_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    BASE_FIELD_NUMBER: builtins.int
+    EDIT_COUNT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """"galleries/{gallery}/clusterings/{clustering}"."""
     face_count: builtins.int
@@ -119,6 +143,12 @@ class Clustering(google.protobuf.message.Message):
     """The method that was used."""
     gallery_generation: builtins.int
     """The gallery's content at that time."""
+    scope: visagedb.v1.types_pb2.FaceScope.ValueType
+    filter: builtins.str
+    base: builtins.str
+    """The clustering that this one goes on from; empty for a full run."""
+    edit_count: builtins.int
+    """Joins and splits by hand that can be undone."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     def __init__(
@@ -132,9 +162,13 @@ class Clustering(google.protobuf.message.Message):
         threshold: builtins.float = ...,
         method: builtins.str = ...,
         gallery_generation: builtins.int = ...,
+        scope: visagedb.v1.types_pb2.FaceScope.ValueType = ...,
+        filter: builtins.str = ...,
+        base: builtins.str = ...,
+        edit_count: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["cluster_count", b"cluster_count", "create_time", b"create_time", "face_count", b"face_count", "gallery_generation", b"gallery_generation", "method", b"method", "name", b"name", "single_count", b"single_count", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["base", b"base", "cluster_count", b"cluster_count", "create_time", b"create_time", "edit_count", b"edit_count", "face_count", b"face_count", "filter", b"filter", "gallery_generation", b"gallery_generation", "method", b"method", "name", b"name", "scope", b"scope", "single_count", b"single_count", "threshold", b"threshold"]) -> None: ...
 
 Global___Clustering: typing_extensions.TypeAlias = Clustering
 
@@ -146,6 +180,8 @@ class Cluster(google.protobuf.message.Message):
     SIZE_FIELD_NUMBER: builtins.int
     COHESION_FIELD_NUMBER: builtins.int
     COVER_FACE_FIELD_NUMBER: builtins.int
+    NEAREST_CLUSTER_FIELD_NUMBER: builtins.int
+    NEAREST_SCORE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """"galleries/{gallery}/clusterings/{clustering}/clusters/{cluster}"."""
     size: builtins.int
@@ -153,6 +189,10 @@ class Cluster(google.protobuf.message.Message):
     """Mean cosine of the members to their centre."""
     cover_face: builtins.str
     """The most central face: "galleries/.../faces/{face}"."""
+    nearest_cluster: builtins.str
+    """The cluster whose centre is nearest; empty when none is within sight."""
+    nearest_score: builtins.float
+    """Cosine between the two centres."""
     def __init__(
         self,
         *,
@@ -160,8 +200,10 @@ class Cluster(google.protobuf.message.Message):
         size: builtins.int = ...,
         cohesion: builtins.float = ...,
         cover_face: builtins.str = ...,
+        nearest_cluster: builtins.str = ...,
+        nearest_score: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cohesion", b"cohesion", "cover_face", b"cover_face", "name", b"name", "size", b"size"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cohesion", b"cohesion", "cover_face", b"cover_face", "name", b"name", "nearest_cluster", b"nearest_cluster", "nearest_score", b"nearest_score", "size", b"size"]) -> None: ...
 
 Global___Cluster: typing_extensions.TypeAlias = Cluster
 
@@ -172,20 +214,27 @@ class ClusterMember(google.protobuf.message.Message):
     FACE_FIELD_NUMBER: builtins.int
     CENTRALITY_FIELD_NUMBER: builtins.int
     SOURCE_FIELD_NUMBER: builtins.int
+    DETECTION_FIELD_NUMBER: builtins.int
     face: builtins.str
     """"galleries/.../faces/{face}"."""
     centrality: builtins.float
     """Cosine to the cluster's centre."""
     source: builtins.str
     """The caller's own reference of the face."""
+    @property
+    def detection(self) -> visagedb.v1.types_pb2.DetectedFace:
+        """Where it was found; unset for a face enrolled as a template."""
+
     def __init__(
         self,
         *,
         face: builtins.str = ...,
         centrality: builtins.float = ...,
         source: builtins.str = ...,
+        detection: visagedb.v1.types_pb2.DetectedFace | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["centrality", b"centrality", "face", b"face", "source", b"source"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["detection", b"detection"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["centrality", b"centrality", "detection", b"detection", "face", b"face", "source", b"source"]) -> None: ...
 
 Global___ClusterMember: typing_extensions.TypeAlias = ClusterMember
 
@@ -220,6 +269,75 @@ class GetClusteringResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["clustering", b"clustering"]) -> None: ...
 
 Global___GetClusteringResponse: typing_extensions.TypeAlias = GetClusteringResponse
+
+@typing.final
+class ListClusteringsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    parent: builtins.str
+    """"galleries/{gallery}"."""
+    page_size: builtins.int
+    page_token: builtins.str
+    def __init__(
+        self,
+        *,
+        parent: builtins.str = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]) -> None: ...
+
+Global___ListClusteringsRequest: typing_extensions.TypeAlias = ListClusteringsRequest
+
+@typing.final
+class ListClusteringsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CLUSTERINGS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    @property
+    def clusterings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Clustering]: ...
+    def __init__(
+        self,
+        *,
+        clusterings: collections.abc.Iterable[Global___Clustering] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clusterings", b"clusterings", "next_page_token", b"next_page_token"]) -> None: ...
+
+Global___ListClusteringsResponse: typing_extensions.TypeAlias = ListClusteringsResponse
+
+@typing.final
+class DeleteClusteringRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    allow_missing: builtins.bool
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        allow_missing: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allow_missing", b"allow_missing", "name", b"name"]) -> None: ...
+
+Global___DeleteClusteringRequest: typing_extensions.TypeAlias = DeleteClusteringRequest
+
+@typing.final
+class DeleteClusteringResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___DeleteClusteringResponse: typing_extensions.TypeAlias = DeleteClusteringResponse
 
 @typing.final
 class ListClustersRequest(google.protobuf.message.Message):
@@ -306,6 +424,190 @@ class ListClusterMembersResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["members", b"members", "next_page_token", b"next_page_token"]) -> None: ...
 
 Global___ListClusterMembersResponse: typing_extensions.TypeAlias = ListClusterMembersResponse
+
+@typing.final
+class AssignClusterRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CLUSTER_FIELD_NUMBER: builtins.int
+    IDENTITY_ID_FIELD_NUMBER: builtins.int
+    NEW_IDENTITY_FIELD_NUMBER: builtins.int
+    SCOPE_FIELD_NUMBER: builtins.int
+    EXCLUDED_FACES_FIELD_NUMBER: builtins.int
+    ETAG_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    cluster: builtins.str
+    """"galleries/{gallery}/clusterings/{clustering}/clusters/{cluster}"."""
+    identity_id: builtins.str
+    """The id of the identity that receives the faces, which is created if there is none;
+    left empty, the server makes one.
+    """
+    scope: visagedb.v1.types_pb2.FaceScope.ValueType
+    """Which faces of the cluster. Unspecified means the loose ones."""
+    etag: builtins.str
+    """If set, must be the present one of an identity that exists."""
+    request_id: builtins.str
+    @property
+    def new_identity(self) -> visagedb.v1.identities_pb2.Identity:
+        """Labels and display name of an identity that this request creates."""
+
+    @property
+    def excluded_faces(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Faces of the cluster that are left out."""
+
+    def __init__(
+        self,
+        *,
+        cluster: builtins.str = ...,
+        identity_id: builtins.str = ...,
+        new_identity: visagedb.v1.identities_pb2.Identity | None = ...,
+        scope: visagedb.v1.types_pb2.FaceScope.ValueType = ...,
+        excluded_faces: collections.abc.Iterable[builtins.str] | None = ...,
+        etag: builtins.str = ...,
+        request_id: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["new_identity", b"new_identity"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cluster", b"cluster", "etag", b"etag", "excluded_faces", b"excluded_faces", "identity_id", b"identity_id", "new_identity", b"new_identity", "request_id", b"request_id", "scope", b"scope"]) -> None: ...
+
+Global___AssignClusterRequest: typing_extensions.TypeAlias = AssignClusterRequest
+
+@typing.final
+class AssignClusterResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IDENTITY_FIELD_NUMBER: builtins.int
+    MOVED_FACE_COUNT_FIELD_NUMBER: builtins.int
+    LINEAGE_FIELD_NUMBER: builtins.int
+    moved_face_count: builtins.int
+    @property
+    def identity(self) -> visagedb.v1.identities_pb2.Identity: ...
+    @property
+    def lineage(self) -> visagedb.v1.identities_pb2.LineageEntry:
+        """Unset when every face was there already."""
+
+    def __init__(
+        self,
+        *,
+        identity: visagedb.v1.identities_pb2.Identity | None = ...,
+        moved_face_count: builtins.int = ...,
+        lineage: visagedb.v1.identities_pb2.LineageEntry | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["identity", b"identity", "lineage", b"lineage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["identity", b"identity", "lineage", b"lineage", "moved_face_count", b"moved_face_count"]) -> None: ...
+
+Global___AssignClusterResponse: typing_extensions.TypeAlias = AssignClusterResponse
+
+@typing.final
+class JoinClustersRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CLUSTERS_FIELD_NUMBER: builtins.int
+    @property
+    def clusters(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Two or more of one clustering. The joined cluster takes the place of the largest."""
+
+    def __init__(
+        self,
+        *,
+        clusters: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clusters", b"clusters"]) -> None: ...
+
+Global___JoinClustersRequest: typing_extensions.TypeAlias = JoinClustersRequest
+
+@typing.final
+class JoinClustersResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CLUSTER_FIELD_NUMBER: builtins.int
+    @property
+    def cluster(self) -> Global___Cluster: ...
+    def __init__(
+        self,
+        *,
+        cluster: Global___Cluster | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["cluster", b"cluster"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cluster", b"cluster"]) -> None: ...
+
+Global___JoinClustersResponse: typing_extensions.TypeAlias = JoinClustersResponse
+
+@typing.final
+class SplitClusterRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CLUSTER_FIELD_NUMBER: builtins.int
+    FACES_FIELD_NUMBER: builtins.int
+    cluster: builtins.str
+    @property
+    def faces(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Some, not all, of its faces."""
+
+    def __init__(
+        self,
+        *,
+        cluster: builtins.str = ...,
+        faces: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cluster", b"cluster", "faces", b"faces"]) -> None: ...
+
+Global___SplitClusterRequest: typing_extensions.TypeAlias = SplitClusterRequest
+
+@typing.final
+class SplitClusterResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CLUSTER_FIELD_NUMBER: builtins.int
+    REMAINING_FIELD_NUMBER: builtins.int
+    @property
+    def cluster(self) -> Global___Cluster:
+        """The cluster of the faces that left, and what the old one is now."""
+
+    @property
+    def remaining(self) -> Global___Cluster: ...
+    def __init__(
+        self,
+        *,
+        cluster: Global___Cluster | None = ...,
+        remaining: Global___Cluster | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["cluster", b"cluster", "remaining", b"remaining"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cluster", b"cluster", "remaining", b"remaining"]) -> None: ...
+
+Global___SplitClusterResponse: typing_extensions.TypeAlias = SplitClusterResponse
+
+@typing.final
+class UndoClusterEditRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CLUSTERING_FIELD_NUMBER: builtins.int
+    clustering: builtins.str
+    """"galleries/{gallery}/clusterings/{clustering}"."""
+    def __init__(
+        self,
+        *,
+        clustering: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clustering", b"clustering"]) -> None: ...
+
+Global___UndoClusterEditRequest: typing_extensions.TypeAlias = UndoClusterEditRequest
+
+@typing.final
+class UndoClusterEditResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CLUSTERING_FIELD_NUMBER: builtins.int
+    @property
+    def clustering(self) -> Global___Clustering: ...
+    def __init__(
+        self,
+        *,
+        clustering: Global___Clustering | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["clustering", b"clustering"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["clustering", b"clustering"]) -> None: ...
+
+Global___UndoClusterEditResponse: typing_extensions.TypeAlias = UndoClusterEditResponse
 
 @typing.final
 class FindDuplicatesRequest(google.protobuf.message.Message):

@@ -45,6 +45,16 @@ class ClusterServiceStub(object):
                 request_serializer=visagedb_dot_v1_dot_clusters__pb2.GetClusteringRequest.SerializeToString,
                 response_deserializer=visagedb_dot_v1_dot_clusters__pb2.GetClusteringResponse.FromString,
                 _registered_method=True)
+        self.ListClusterings = channel.unary_unary(
+                '/visagedb.v1.ClusterService/ListClusterings',
+                request_serializer=visagedb_dot_v1_dot_clusters__pb2.ListClusteringsRequest.SerializeToString,
+                response_deserializer=visagedb_dot_v1_dot_clusters__pb2.ListClusteringsResponse.FromString,
+                _registered_method=True)
+        self.DeleteClustering = channel.unary_unary(
+                '/visagedb.v1.ClusterService/DeleteClustering',
+                request_serializer=visagedb_dot_v1_dot_clusters__pb2.DeleteClusteringRequest.SerializeToString,
+                response_deserializer=visagedb_dot_v1_dot_clusters__pb2.DeleteClusteringResponse.FromString,
+                _registered_method=True)
         self.ListClusters = channel.unary_unary(
                 '/visagedb.v1.ClusterService/ListClusters',
                 request_serializer=visagedb_dot_v1_dot_clusters__pb2.ListClustersRequest.SerializeToString,
@@ -54,6 +64,26 @@ class ClusterServiceStub(object):
                 '/visagedb.v1.ClusterService/ListClusterMembers',
                 request_serializer=visagedb_dot_v1_dot_clusters__pb2.ListClusterMembersRequest.SerializeToString,
                 response_deserializer=visagedb_dot_v1_dot_clusters__pb2.ListClusterMembersResponse.FromString,
+                _registered_method=True)
+        self.AssignCluster = channel.unary_unary(
+                '/visagedb.v1.ClusterService/AssignCluster',
+                request_serializer=visagedb_dot_v1_dot_clusters__pb2.AssignClusterRequest.SerializeToString,
+                response_deserializer=visagedb_dot_v1_dot_clusters__pb2.AssignClusterResponse.FromString,
+                _registered_method=True)
+        self.JoinClusters = channel.unary_unary(
+                '/visagedb.v1.ClusterService/JoinClusters',
+                request_serializer=visagedb_dot_v1_dot_clusters__pb2.JoinClustersRequest.SerializeToString,
+                response_deserializer=visagedb_dot_v1_dot_clusters__pb2.JoinClustersResponse.FromString,
+                _registered_method=True)
+        self.SplitCluster = channel.unary_unary(
+                '/visagedb.v1.ClusterService/SplitCluster',
+                request_serializer=visagedb_dot_v1_dot_clusters__pb2.SplitClusterRequest.SerializeToString,
+                response_deserializer=visagedb_dot_v1_dot_clusters__pb2.SplitClusterResponse.FromString,
+                _registered_method=True)
+        self.UndoClusterEdit = channel.unary_unary(
+                '/visagedb.v1.ClusterService/UndoClusterEdit',
+                request_serializer=visagedb_dot_v1_dot_clusters__pb2.UndoClusterEditRequest.SerializeToString,
+                response_deserializer=visagedb_dot_v1_dot_clusters__pb2.UndoClusterEditResponse.FromString,
                 _registered_method=True)
         self.FindDuplicates = channel.unary_unary(
                 '/visagedb.v1.ClusterService/FindDuplicates',
@@ -69,7 +99,7 @@ class ClusterServiceServicer(object):
     def Cluster(self, request, context):
         """Groups the faces of a gallery by person, without regard to the identities they were
         enrolled under. The operation's metadata is a ClusterMetadata, its response a
-        Clustering.
+        Clustering. It survives a restart of the server: the work goes on where it was.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -81,8 +111,21 @@ class ClusterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListClusterings(self, request, context):
+        """Oldest first. A gallery keeps its latest twenty.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteClustering(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListClusters(self, request, context):
-        """Largest first.
+        """Largest first; clusters that were split off by hand come last.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,6 +133,35 @@ class ClusterServiceServicer(object):
 
     def ListClusterMembers(self, request, context):
         """Most central first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AssignCluster(self, request, context):
+        """Makes a cluster an identity, or part of one: its faces are moved there in one change
+        of the lineage, from where it can be undone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def JoinClusters(self, request, context):
+        """Makes one cluster of several, in this clustering; identities are not touched.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SplitCluster(self, request, context):
+        """Makes a cluster of its own of some faces of one; identities are not touched.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndoClusterEdit(self, request, context):
+        """Undoes the last join or split of a clustering; again, and the one before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,6 +188,16 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     request_deserializer=visagedb_dot_v1_dot_clusters__pb2.GetClusteringRequest.FromString,
                     response_serializer=visagedb_dot_v1_dot_clusters__pb2.GetClusteringResponse.SerializeToString,
             ),
+            'ListClusterings': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListClusterings,
+                    request_deserializer=visagedb_dot_v1_dot_clusters__pb2.ListClusteringsRequest.FromString,
+                    response_serializer=visagedb_dot_v1_dot_clusters__pb2.ListClusteringsResponse.SerializeToString,
+            ),
+            'DeleteClustering': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteClustering,
+                    request_deserializer=visagedb_dot_v1_dot_clusters__pb2.DeleteClusteringRequest.FromString,
+                    response_serializer=visagedb_dot_v1_dot_clusters__pb2.DeleteClusteringResponse.SerializeToString,
+            ),
             'ListClusters': grpc.unary_unary_rpc_method_handler(
                     servicer.ListClusters,
                     request_deserializer=visagedb_dot_v1_dot_clusters__pb2.ListClustersRequest.FromString,
@@ -125,6 +207,26 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.ListClusterMembers,
                     request_deserializer=visagedb_dot_v1_dot_clusters__pb2.ListClusterMembersRequest.FromString,
                     response_serializer=visagedb_dot_v1_dot_clusters__pb2.ListClusterMembersResponse.SerializeToString,
+            ),
+            'AssignCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.AssignCluster,
+                    request_deserializer=visagedb_dot_v1_dot_clusters__pb2.AssignClusterRequest.FromString,
+                    response_serializer=visagedb_dot_v1_dot_clusters__pb2.AssignClusterResponse.SerializeToString,
+            ),
+            'JoinClusters': grpc.unary_unary_rpc_method_handler(
+                    servicer.JoinClusters,
+                    request_deserializer=visagedb_dot_v1_dot_clusters__pb2.JoinClustersRequest.FromString,
+                    response_serializer=visagedb_dot_v1_dot_clusters__pb2.JoinClustersResponse.SerializeToString,
+            ),
+            'SplitCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.SplitCluster,
+                    request_deserializer=visagedb_dot_v1_dot_clusters__pb2.SplitClusterRequest.FromString,
+                    response_serializer=visagedb_dot_v1_dot_clusters__pb2.SplitClusterResponse.SerializeToString,
+            ),
+            'UndoClusterEdit': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndoClusterEdit,
+                    request_deserializer=visagedb_dot_v1_dot_clusters__pb2.UndoClusterEditRequest.FromString,
+                    response_serializer=visagedb_dot_v1_dot_clusters__pb2.UndoClusterEditResponse.SerializeToString,
             ),
             'FindDuplicates': grpc.unary_unary_rpc_method_handler(
                     servicer.FindDuplicates,
@@ -198,6 +300,60 @@ class ClusterService(object):
             _registered_method=True)
 
     @staticmethod
+    def ListClusterings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/visagedb.v1.ClusterService/ListClusterings',
+            visagedb_dot_v1_dot_clusters__pb2.ListClusteringsRequest.SerializeToString,
+            visagedb_dot_v1_dot_clusters__pb2.ListClusteringsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteClustering(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/visagedb.v1.ClusterService/DeleteClustering',
+            visagedb_dot_v1_dot_clusters__pb2.DeleteClusteringRequest.SerializeToString,
+            visagedb_dot_v1_dot_clusters__pb2.DeleteClusteringResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListClusters(request,
             target,
             options=(),
@@ -241,6 +397,114 @@ class ClusterService(object):
             '/visagedb.v1.ClusterService/ListClusterMembers',
             visagedb_dot_v1_dot_clusters__pb2.ListClusterMembersRequest.SerializeToString,
             visagedb_dot_v1_dot_clusters__pb2.ListClusterMembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AssignCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/visagedb.v1.ClusterService/AssignCluster',
+            visagedb_dot_v1_dot_clusters__pb2.AssignClusterRequest.SerializeToString,
+            visagedb_dot_v1_dot_clusters__pb2.AssignClusterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def JoinClusters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/visagedb.v1.ClusterService/JoinClusters',
+            visagedb_dot_v1_dot_clusters__pb2.JoinClustersRequest.SerializeToString,
+            visagedb_dot_v1_dot_clusters__pb2.JoinClustersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SplitCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/visagedb.v1.ClusterService/SplitCluster',
+            visagedb_dot_v1_dot_clusters__pb2.SplitClusterRequest.SerializeToString,
+            visagedb_dot_v1_dot_clusters__pb2.SplitClusterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndoClusterEdit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/visagedb.v1.ClusterService/UndoClusterEdit',
+            visagedb_dot_v1_dot_clusters__pb2.UndoClusterEditRequest.SerializeToString,
+            visagedb_dot_v1_dot_clusters__pb2.UndoClusterEditResponse.FromString,
             options,
             channel_credentials,
             insecure,

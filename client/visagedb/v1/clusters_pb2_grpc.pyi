@@ -57,6 +57,38 @@ _ClusterServiceGetClusteringType = typing_extensions.TypeVar(
     ],
 )
 
+_ClusterServiceListClusteringsType = typing_extensions.TypeVar(
+    '_ClusterServiceListClusteringsType',
+    grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.ListClusteringsRequest,
+        visagedb.v1.clusters_pb2.ListClusteringsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.ListClusteringsRequest,
+        visagedb.v1.clusters_pb2.ListClusteringsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.ListClusteringsRequest,
+        visagedb.v1.clusters_pb2.ListClusteringsResponse,
+    ],
+)
+
+_ClusterServiceDeleteClusteringType = typing_extensions.TypeVar(
+    '_ClusterServiceDeleteClusteringType',
+    grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.DeleteClusteringRequest,
+        visagedb.v1.clusters_pb2.DeleteClusteringResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.DeleteClusteringRequest,
+        visagedb.v1.clusters_pb2.DeleteClusteringResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.DeleteClusteringRequest,
+        visagedb.v1.clusters_pb2.DeleteClusteringResponse,
+    ],
+)
+
 _ClusterServiceListClustersType = typing_extensions.TypeVar(
     '_ClusterServiceListClustersType',
     grpc.UnaryUnaryMultiCallable[
@@ -89,6 +121,70 @@ _ClusterServiceListClusterMembersType = typing_extensions.TypeVar(
     ],
 )
 
+_ClusterServiceAssignClusterType = typing_extensions.TypeVar(
+    '_ClusterServiceAssignClusterType',
+    grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.AssignClusterRequest,
+        visagedb.v1.clusters_pb2.AssignClusterResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.AssignClusterRequest,
+        visagedb.v1.clusters_pb2.AssignClusterResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.AssignClusterRequest,
+        visagedb.v1.clusters_pb2.AssignClusterResponse,
+    ],
+)
+
+_ClusterServiceJoinClustersType = typing_extensions.TypeVar(
+    '_ClusterServiceJoinClustersType',
+    grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.JoinClustersRequest,
+        visagedb.v1.clusters_pb2.JoinClustersResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.JoinClustersRequest,
+        visagedb.v1.clusters_pb2.JoinClustersResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.JoinClustersRequest,
+        visagedb.v1.clusters_pb2.JoinClustersResponse,
+    ],
+)
+
+_ClusterServiceSplitClusterType = typing_extensions.TypeVar(
+    '_ClusterServiceSplitClusterType',
+    grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.SplitClusterRequest,
+        visagedb.v1.clusters_pb2.SplitClusterResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.SplitClusterRequest,
+        visagedb.v1.clusters_pb2.SplitClusterResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.SplitClusterRequest,
+        visagedb.v1.clusters_pb2.SplitClusterResponse,
+    ],
+)
+
+_ClusterServiceUndoClusterEditType = typing_extensions.TypeVar(
+    '_ClusterServiceUndoClusterEditType',
+    grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.UndoClusterEditRequest,
+        visagedb.v1.clusters_pb2.UndoClusterEditResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.UndoClusterEditRequest,
+        visagedb.v1.clusters_pb2.UndoClusterEditResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.UndoClusterEditRequest,
+        visagedb.v1.clusters_pb2.UndoClusterEditResponse,
+    ],
+)
+
 _ClusterServiceFindDuplicatesType = typing_extensions.TypeVar(
     '_ClusterServiceFindDuplicatesType',
     grpc.UnaryUnaryMultiCallable[
@@ -105,7 +201,7 @@ _ClusterServiceFindDuplicatesType = typing_extensions.TypeVar(
     ],
 )
 
-class ClusterServiceStub(typing.Generic[_ClusterServiceClusterType, _ClusterServiceGetClusteringType, _ClusterServiceListClustersType, _ClusterServiceListClusterMembersType, _ClusterServiceFindDuplicatesType]):
+class ClusterServiceStub(typing.Generic[_ClusterServiceClusterType, _ClusterServiceGetClusteringType, _ClusterServiceListClusteringsType, _ClusterServiceDeleteClusteringType, _ClusterServiceListClustersType, _ClusterServiceListClusterMembersType, _ClusterServiceAssignClusterType, _ClusterServiceJoinClustersType, _ClusterServiceSplitClusterType, _ClusterServiceUndoClusterEditType, _ClusterServiceFindDuplicatesType]):
     """Which of these are the same person?"""
 
     @typing.overload
@@ -119,12 +215,36 @@ class ClusterServiceStub(typing.Generic[_ClusterServiceClusterType, _ClusterServ
             visagedb.v1.clusters_pb2.GetClusteringResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
+            visagedb.v1.clusters_pb2.ListClusteringsRequest,
+            visagedb.v1.clusters_pb2.ListClusteringsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            visagedb.v1.clusters_pb2.DeleteClusteringRequest,
+            visagedb.v1.clusters_pb2.DeleteClusteringResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
             visagedb.v1.clusters_pb2.ListClustersRequest,
             visagedb.v1.clusters_pb2.ListClustersResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             visagedb.v1.clusters_pb2.ListClusterMembersRequest,
             visagedb.v1.clusters_pb2.ListClusterMembersResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            visagedb.v1.clusters_pb2.AssignClusterRequest,
+            visagedb.v1.clusters_pb2.AssignClusterResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            visagedb.v1.clusters_pb2.JoinClustersRequest,
+            visagedb.v1.clusters_pb2.JoinClustersResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            visagedb.v1.clusters_pb2.SplitClusterRequest,
+            visagedb.v1.clusters_pb2.SplitClusterResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            visagedb.v1.clusters_pb2.UndoClusterEditRequest,
+            visagedb.v1.clusters_pb2.UndoClusterEditResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             visagedb.v1.clusters_pb2.FindDuplicatesRequest,
@@ -143,12 +263,36 @@ class ClusterServiceStub(typing.Generic[_ClusterServiceClusterType, _ClusterServ
             visagedb.v1.clusters_pb2.GetClusteringResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            visagedb.v1.clusters_pb2.ListClusteringsRequest,
+            visagedb.v1.clusters_pb2.ListClusteringsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            visagedb.v1.clusters_pb2.DeleteClusteringRequest,
+            visagedb.v1.clusters_pb2.DeleteClusteringResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             visagedb.v1.clusters_pb2.ListClustersRequest,
             visagedb.v1.clusters_pb2.ListClustersResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             visagedb.v1.clusters_pb2.ListClusterMembersRequest,
             visagedb.v1.clusters_pb2.ListClusterMembersResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            visagedb.v1.clusters_pb2.AssignClusterRequest,
+            visagedb.v1.clusters_pb2.AssignClusterResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            visagedb.v1.clusters_pb2.JoinClustersRequest,
+            visagedb.v1.clusters_pb2.JoinClustersResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            visagedb.v1.clusters_pb2.SplitClusterRequest,
+            visagedb.v1.clusters_pb2.SplitClusterResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            visagedb.v1.clusters_pb2.UndoClusterEditRequest,
+            visagedb.v1.clusters_pb2.UndoClusterEditResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             visagedb.v1.clusters_pb2.FindDuplicatesRequest,
@@ -159,16 +303,35 @@ class ClusterServiceStub(typing.Generic[_ClusterServiceClusterType, _ClusterServ
     Cluster: _ClusterServiceClusterType
     """Groups the faces of a gallery by person, without regard to the identities they were
     enrolled under. The operation's metadata is a ClusterMetadata, its response a
-    Clustering.
+    Clustering. It survives a restart of the server: the work goes on where it was.
     """
 
     GetClustering: _ClusterServiceGetClusteringType
 
+    ListClusterings: _ClusterServiceListClusteringsType
+    """Oldest first. A gallery keeps its latest twenty."""
+
+    DeleteClustering: _ClusterServiceDeleteClusteringType
+
     ListClusters: _ClusterServiceListClustersType
-    """Largest first."""
+    """Largest first; clusters that were split off by hand come last."""
 
     ListClusterMembers: _ClusterServiceListClusterMembersType
     """Most central first."""
+
+    AssignCluster: _ClusterServiceAssignClusterType
+    """Makes a cluster an identity, or part of one: its faces are moved there in one change
+    of the lineage, from where it can be undone.
+    """
+
+    JoinClusters: _ClusterServiceJoinClustersType
+    """Makes one cluster of several, in this clustering; identities are not touched."""
+
+    SplitCluster: _ClusterServiceSplitClusterType
+    """Makes a cluster of its own of some faces of one; identities are not touched."""
+
+    UndoClusterEdit: _ClusterServiceUndoClusterEditType
+    """Undoes the last join or split of a clustering; again, and the one before."""
 
     FindDuplicates: _ClusterServiceFindDuplicatesType
     """Identities that may be the same person.
@@ -185,12 +348,36 @@ ClusterServiceAsyncStub: typing_extensions.TypeAlias = ClusterServiceStub[
         visagedb.v1.clusters_pb2.GetClusteringResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.ListClusteringsRequest,
+        visagedb.v1.clusters_pb2.ListClusteringsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.DeleteClusteringRequest,
+        visagedb.v1.clusters_pb2.DeleteClusteringResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
         visagedb.v1.clusters_pb2.ListClustersRequest,
         visagedb.v1.clusters_pb2.ListClustersResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         visagedb.v1.clusters_pb2.ListClusterMembersRequest,
         visagedb.v1.clusters_pb2.ListClusterMembersResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.AssignClusterRequest,
+        visagedb.v1.clusters_pb2.AssignClusterResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.JoinClustersRequest,
+        visagedb.v1.clusters_pb2.JoinClustersResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.SplitClusterRequest,
+        visagedb.v1.clusters_pb2.SplitClusterResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.clusters_pb2.UndoClusterEditRequest,
+        visagedb.v1.clusters_pb2.UndoClusterEditResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         visagedb.v1.clusters_pb2.FindDuplicatesRequest,
@@ -209,7 +396,7 @@ class ClusterServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[visagedb.v1.clusters_pb2.ClusterResponse, collections.abc.Awaitable[visagedb.v1.clusters_pb2.ClusterResponse]]:
         """Groups the faces of a gallery by person, without regard to the identities they were
         enrolled under. The operation's metadata is a ClusterMetadata, its response a
-        Clustering.
+        Clustering. It survives a restart of the server: the work goes on where it was.
         """
 
     @abc.abstractmethod
@@ -220,12 +407,27 @@ class ClusterServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[visagedb.v1.clusters_pb2.GetClusteringResponse, collections.abc.Awaitable[visagedb.v1.clusters_pb2.GetClusteringResponse]]: ...
 
     @abc.abstractmethod
+    def ListClusterings(
+        self,
+        request: visagedb.v1.clusters_pb2.ListClusteringsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[visagedb.v1.clusters_pb2.ListClusteringsResponse, collections.abc.Awaitable[visagedb.v1.clusters_pb2.ListClusteringsResponse]]:
+        """Oldest first. A gallery keeps its latest twenty."""
+
+    @abc.abstractmethod
+    def DeleteClustering(
+        self,
+        request: visagedb.v1.clusters_pb2.DeleteClusteringRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[visagedb.v1.clusters_pb2.DeleteClusteringResponse, collections.abc.Awaitable[visagedb.v1.clusters_pb2.DeleteClusteringResponse]]: ...
+
+    @abc.abstractmethod
     def ListClusters(
         self,
         request: visagedb.v1.clusters_pb2.ListClustersRequest,
         context: _ServicerContext,
     ) -> typing.Union[visagedb.v1.clusters_pb2.ListClustersResponse, collections.abc.Awaitable[visagedb.v1.clusters_pb2.ListClustersResponse]]:
-        """Largest first."""
+        """Largest first; clusters that were split off by hand come last."""
 
     @abc.abstractmethod
     def ListClusterMembers(
@@ -234,6 +436,40 @@ class ClusterServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[visagedb.v1.clusters_pb2.ListClusterMembersResponse, collections.abc.Awaitable[visagedb.v1.clusters_pb2.ListClusterMembersResponse]]:
         """Most central first."""
+
+    @abc.abstractmethod
+    def AssignCluster(
+        self,
+        request: visagedb.v1.clusters_pb2.AssignClusterRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[visagedb.v1.clusters_pb2.AssignClusterResponse, collections.abc.Awaitable[visagedb.v1.clusters_pb2.AssignClusterResponse]]:
+        """Makes a cluster an identity, or part of one: its faces are moved there in one change
+        of the lineage, from where it can be undone.
+        """
+
+    @abc.abstractmethod
+    def JoinClusters(
+        self,
+        request: visagedb.v1.clusters_pb2.JoinClustersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[visagedb.v1.clusters_pb2.JoinClustersResponse, collections.abc.Awaitable[visagedb.v1.clusters_pb2.JoinClustersResponse]]:
+        """Makes one cluster of several, in this clustering; identities are not touched."""
+
+    @abc.abstractmethod
+    def SplitCluster(
+        self,
+        request: visagedb.v1.clusters_pb2.SplitClusterRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[visagedb.v1.clusters_pb2.SplitClusterResponse, collections.abc.Awaitable[visagedb.v1.clusters_pb2.SplitClusterResponse]]:
+        """Makes a cluster of its own of some faces of one; identities are not touched."""
+
+    @abc.abstractmethod
+    def UndoClusterEdit(
+        self,
+        request: visagedb.v1.clusters_pb2.UndoClusterEditRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[visagedb.v1.clusters_pb2.UndoClusterEditResponse, collections.abc.Awaitable[visagedb.v1.clusters_pb2.UndoClusterEditResponse]]:
+        """Undoes the last join or split of a clustering; again, and the one before."""
 
     @abc.abstractmethod
     def FindDuplicates(

@@ -46,6 +46,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_FACE_NOT_FOUND: _ErrorReason.ValueType  # 43
     ERROR_REASON_OPERATION_NOT_FOUND: _ErrorReason.ValueType  # 44
     ERROR_REASON_CLUSTERING_NOT_FOUND: _ErrorReason.ValueType  # 45
+    ERROR_REASON_LINEAGE_NOT_FOUND: _ErrorReason.ValueType  # 46
     ERROR_REASON_ALREADY_EXISTS: _ErrorReason.ValueType  # 60
     """ALREADY_EXISTS."""
     ERROR_REASON_GALLERY_EXISTS: _ErrorReason.ValueType  # 61
@@ -63,6 +64,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_DATA_DIRECTORY_LOCKED: _ErrorReason.ValueType  # 105
     ERROR_REASON_FORMAT_TOO_NEW: _ErrorReason.ValueType  # 106
     ERROR_REASON_NOT_CALIBRATED: _ErrorReason.ValueType  # 107
+    ERROR_REASON_NOT_UNDOABLE: _ErrorReason.ValueType  # 110
     ERROR_REASON_INVALID_MODEL: _ErrorReason.ValueType  # 120
     """FAILED_PRECONDITION: a model card or its weights are refused."""
     ERROR_REASON_INVALID_MODEL_CARD: _ErrorReason.ValueType  # 121
@@ -115,6 +117,7 @@ ERROR_REASON_IDENTITY_NOT_FOUND: ErrorReason.ValueType  # 42
 ERROR_REASON_FACE_NOT_FOUND: ErrorReason.ValueType  # 43
 ERROR_REASON_OPERATION_NOT_FOUND: ErrorReason.ValueType  # 44
 ERROR_REASON_CLUSTERING_NOT_FOUND: ErrorReason.ValueType  # 45
+ERROR_REASON_LINEAGE_NOT_FOUND: ErrorReason.ValueType  # 46
 ERROR_REASON_ALREADY_EXISTS: ErrorReason.ValueType  # 60
 """ALREADY_EXISTS."""
 ERROR_REASON_GALLERY_EXISTS: ErrorReason.ValueType  # 61
@@ -132,6 +135,7 @@ ERROR_REASON_GALLERY_CLOSED: ErrorReason.ValueType  # 104
 ERROR_REASON_DATA_DIRECTORY_LOCKED: ErrorReason.ValueType  # 105
 ERROR_REASON_FORMAT_TOO_NEW: ErrorReason.ValueType  # 106
 ERROR_REASON_NOT_CALIBRATED: ErrorReason.ValueType  # 107
+ERROR_REASON_NOT_UNDOABLE: ErrorReason.ValueType  # 110
 ERROR_REASON_INVALID_MODEL: ErrorReason.ValueType  # 120
 """FAILED_PRECONDITION: a model card or its weights are refused."""
 ERROR_REASON_INVALID_MODEL_CARD: ErrorReason.ValueType  # 121

@@ -84,6 +84,7 @@ class Gallery(google.protobuf.message.Message):
     IDENTITY_COUNT_FIELD_NUMBER: builtins.int
     FACE_COUNT_FIELD_NUMBER: builtins.int
     GENERATION_FIELD_NUMBER: builtins.int
+    LOOSE_FACE_COUNT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """"galleries/{gallery}"."""
     uid: builtins.str
@@ -99,6 +100,8 @@ class Gallery(google.protobuf.message.Message):
     face_count: builtins.int
     generation: builtins.int
     """Counts the committed changes of the gallery's content."""
+    loose_face_count: builtins.int
+    """Those of the faces that belong to no identity."""
     @property
     def model(self) -> visagedb.v1.types_pb2.ModelIdentity:
         """Pinned at creation. On creation only `name` is needed, and for a model that this
@@ -129,9 +132,10 @@ class Gallery(google.protobuf.message.Message):
         identity_count: builtins.int = ...,
         face_count: builtins.int = ...,
         generation: builtins.int = ...,
+        loose_face_count: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "embedding", b"embedding", "model", b"model", "threshold", b"threshold", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "display_name", b"display_name", "embedding", b"embedding", "etag", b"etag", "face_count", b"face_count", "generation", b"generation", "identity_count", b"identity_count", "model", b"model", "name", b"name", "score_fusion", b"score_fusion", "threshold", b"threshold", "uid", b"uid", "update_time", b"update_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "display_name", b"display_name", "embedding", b"embedding", "etag", b"etag", "face_count", b"face_count", "generation", b"generation", "identity_count", b"identity_count", "loose_face_count", b"loose_face_count", "model", b"model", "name", b"name", "score_fusion", b"score_fusion", "threshold", b"threshold", "uid", b"uid", "update_time", b"update_time"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_threshold", b"_threshold"]) -> typing.Literal["threshold"] | None: ...
 
 Global___Gallery: typing_extensions.TypeAlias = Gallery
@@ -382,9 +386,12 @@ class GalleryStats(google.protobuf.message.Message):
     GENERATION_FIELD_NUMBER: builtins.int
     SEARCH_FIELD_NUMBER: builtins.int
     STORAGE_FIELD_NUMBER: builtins.int
+    LOOSE_FACE_COUNT_FIELD_NUMBER: builtins.int
     identity_count: builtins.int
     face_count: builtins.int
     generation: builtins.int
+    loose_face_count: builtins.int
+    """Those of the faces that belong to no identity."""
     @property
     def search(self) -> Global___SearchStats: ...
     @property
@@ -397,9 +404,10 @@ class GalleryStats(google.protobuf.message.Message):
         generation: builtins.int = ...,
         search: Global___SearchStats | None = ...,
         storage: Global___StorageStats | None = ...,
+        loose_face_count: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["search", b"search", "storage", b"storage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["face_count", b"face_count", "generation", b"generation", "identity_count", b"identity_count", "search", b"search", "storage", b"storage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["face_count", b"face_count", "generation", b"generation", "identity_count", b"identity_count", "loose_face_count", b"loose_face_count", "search", b"search", "storage", b"storage"]) -> None: ...
 
 Global___GalleryStats: typing_extensions.TypeAlias = GalleryStats
 

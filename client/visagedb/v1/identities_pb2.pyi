@@ -42,6 +42,27 @@ ENROLL_OUTCOME_ALREADY_ENROLLED: EnrollOutcome.ValueType  # 2
 """The same content was enrolled for this identity before; nothing changed."""
 Global___EnrollOutcome: typing_extensions.TypeAlias = EnrollOutcome
 
+class _ChangeKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ChangeKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ChangeKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CHANGE_KIND_UNSPECIFIED: _ChangeKind.ValueType  # 0
+    CHANGE_KIND_MOVE: _ChangeKind.ValueType  # 1
+    CHANGE_KIND_MERGE: _ChangeKind.ValueType  # 2
+    CHANGE_KIND_SPLIT: _ChangeKind.ValueType  # 3
+    CHANGE_KIND_UNDO: _ChangeKind.ValueType  # 4
+
+class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper): ...
+
+CHANGE_KIND_UNSPECIFIED: ChangeKind.ValueType  # 0
+CHANGE_KIND_MOVE: ChangeKind.ValueType  # 1
+CHANGE_KIND_MERGE: ChangeKind.ValueType  # 2
+CHANGE_KIND_SPLIT: ChangeKind.ValueType  # 3
+CHANGE_KIND_UNDO: ChangeKind.ValueType  # 4
+Global___ChangeKind: typing_extensions.TypeAlias = ChangeKind
+
 @typing.final
 class Identity(google.protobuf.message.Message):
     """A person in a gallery."""
@@ -130,7 +151,9 @@ class Face(google.protobuf.message.Message):
     CREATE_TIME_FIELD_NUMBER: builtins.int
     TEMPLATE_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """"galleries/{gallery}/identities/{identity}/faces/{face}"."""
+    """"galleries/{gallery}/identities/{identity}/faces/{face}", or for a loose face
+    "galleries/{gallery}/faces/{face}".
+    """
     content_sha256: builtins.bytes
     """SHA-256 of the enrolled content: the image's bytes, or the template's vector."""
     source: builtins.str
@@ -578,7 +601,9 @@ class ListFacesRequest(google.protobuf.message.Message):
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     INCLUDE_TEMPLATE_FIELD_NUMBER: builtins.int
     parent: builtins.str
-    """"galleries/{gallery}/identities/{identity}"."""
+    """"galleries/{gallery}/identities/{identity}"; or "galleries/{gallery}" for its loose
+    faces.
+    """
     page_size: builtins.int
     page_token: builtins.str
     include_template: builtins.bool
@@ -642,25 +667,104 @@ class DeleteFaceResponse(google.protobuf.message.Message):
 Global___DeleteFaceResponse: typing_extensions.TypeAlias = DeleteFaceResponse
 
 @typing.final
+class EnrollLooseFacesRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    IMAGE_FIELD_NUMBER: builtins.int
+    TEMPLATE_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    BULK_FIELD_NUMBER: builtins.int
+    gallery: builtins.str
+    """"galleries/{gallery}"."""
+    image: builtins.bytes
+    """An encoded image, all of whose faces are enrolled; none is an answer, not an error."""
+    source: builtins.str
+    """The caller's own reference, for example the photograph's path."""
+    request_id: builtins.str
+    bulk: builtins.bool
+    """Work that may wait for interactive requests."""
+    @property
+    def template(self) -> visagedb.v1.types_pb2.Template: ...
+    def __init__(
+        self,
+        *,
+        gallery: builtins.str = ...,
+        image: builtins.bytes = ...,
+        template: visagedb.v1.types_pb2.Template | None = ...,
+        source: builtins.str = ...,
+        request_id: builtins.str = ...,
+        bulk: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["content", b"content", "image", b"image", "template", b"template"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bulk", b"bulk", "content", b"content", "gallery", b"gallery", "image", b"image", "request_id", b"request_id", "source", b"source", "template", b"template"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["content", b"content"]) -> typing.Literal["image", "template"] | None: ...
+
+Global___EnrollLooseFacesRequest: typing_extensions.TypeAlias = EnrollLooseFacesRequest
+
+@typing.final
+class EnrollLooseFacesResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FACES_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    outcome: Global___EnrollOutcome.ValueType
+    @property
+    def faces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Face]:
+        """Largest first. Of content that was enrolled before, the faces that are left of it,
+        also those that have an identity by now.
+        """
+
+    def __init__(
+        self,
+        *,
+        faces: collections.abc.Iterable[Global___Face] | None = ...,
+        outcome: Global___EnrollOutcome.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["faces", b"faces", "outcome", b"outcome"]) -> None: ...
+
+Global___EnrollLooseFacesResponse: typing_extensions.TypeAlias = EnrollLooseFacesResponse
+
+@typing.final
 class MoveFacesRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     FACES_FIELD_NUMBER: builtins.int
     DESTINATION_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    ETAG_FIELD_NUMBER: builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: builtins.int
+    NEW_IDENTITY_FIELD_NUMBER: builtins.int
     destination: builtins.str
-    """The identity that receives them."""
+    """The identity that receives them; "galleries/{gallery}" makes them loose."""
     request_id: builtins.str
+    etag: builtins.str
+    """If set, must be the destination's present one."""
+    allow_missing: builtins.bool
+    """Create the destination if there is none."""
     @property
-    def faces(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def faces(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """"galleries/{gallery}/identities/{identity}/faces/{face}" or
+        "galleries/{gallery}/faces/{face}"; all of one gallery.
+        """
+
+    @property
+    def new_identity(self) -> Global___Identity:
+        """Labels and display name of a destination that this request creates."""
+
     def __init__(
         self,
         *,
         faces: collections.abc.Iterable[builtins.str] | None = ...,
         destination: builtins.str = ...,
         request_id: builtins.str = ...,
+        etag: builtins.str = ...,
+        allow_missing: builtins.bool = ...,
+        new_identity: Global___Identity | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["destination", b"destination", "faces", b"faces", "request_id", b"request_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["new_identity", b"new_identity"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["allow_missing", b"allow_missing", "destination", b"destination", "etag", b"etag", "faces", b"faces", "new_identity", b"new_identity", "request_id", b"request_id"]) -> None: ...
 
 Global___MoveFacesRequest: typing_extensions.TypeAlias = MoveFacesRequest
 
@@ -669,16 +773,182 @@ class MoveFacesResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     FACES_FIELD_NUMBER: builtins.int
+    LINEAGE_FIELD_NUMBER: builtins.int
     @property
-    def faces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Face]: ...
+    def faces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Face]:
+        """The faces under their new names. Ids stay, unless the destination has a face of the
+        same id. Faces that were there already are left out.
+        """
+
+    @property
+    def lineage(self) -> Global___LineageEntry:
+        """Unset when every face was there already."""
+
     def __init__(
         self,
         *,
         faces: collections.abc.Iterable[Global___Face] | None = ...,
+        lineage: Global___LineageEntry | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["faces", b"faces"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["lineage", b"lineage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["faces", b"faces", "lineage", b"lineage"]) -> None: ...
 
 Global___MoveFacesResponse: typing_extensions.TypeAlias = MoveFacesResponse
+
+@typing.final
+class LineageEntry(google.protobuf.message.Message):
+    """One change of who some faces belong to."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    DESTINATION_FIELD_NUMBER: builtins.int
+    FOUNDED_FIELD_NUMBER: builtins.int
+    SOURCES_FIELD_NUMBER: builtins.int
+    FACE_COUNT_FIELD_NUMBER: builtins.int
+    UNDONE_FIELD_NUMBER: builtins.int
+    UNDOES_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"galleries/{gallery}/lineage/{number}"."""
+    kind: Global___ChangeKind.ValueType
+    destination: builtins.str
+    """The identity that received the faces; empty when they became loose."""
+    founded: builtins.bool
+    """Whether the change created the destination."""
+    face_count: builtins.int
+    undone: builtins.bool
+    """Whether it has been undone."""
+    undoes: builtins.str
+    """Of an undo: the entry that it undid. Its faces went the other way, from the
+    destination to the sources.
+    """
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    @property
+    def sources(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___LineageSource]: ...
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        kind: Global___ChangeKind.ValueType = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        destination: builtins.str = ...,
+        founded: builtins.bool = ...,
+        sources: collections.abc.Iterable[Global___LineageSource] | None = ...,
+        face_count: builtins.int = ...,
+        undone: builtins.bool = ...,
+        undoes: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "destination", b"destination", "face_count", b"face_count", "founded", b"founded", "kind", b"kind", "name", b"name", "sources", b"sources", "undoes", b"undoes", "undone", b"undone"]) -> None: ...
+
+Global___LineageEntry: typing_extensions.TypeAlias = LineageEntry
+
+@typing.final
+class LineageSource(google.protobuf.message.Message):
+    """Where some faces of a change came from."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IDENTITY_FIELD_NUMBER: builtins.int
+    FACE_COUNT_FIELD_NUMBER: builtins.int
+    ENDED_FIELD_NUMBER: builtins.int
+    identity: builtins.str
+    """The identity; empty for loose faces."""
+    face_count: builtins.int
+    ended: builtins.bool
+    """Whether the change ended this identity."""
+    def __init__(
+        self,
+        *,
+        identity: builtins.str = ...,
+        face_count: builtins.int = ...,
+        ended: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ended", b"ended", "face_count", b"face_count", "identity", b"identity"]) -> None: ...
+
+Global___LineageSource: typing_extensions.TypeAlias = LineageSource
+
+@typing.final
+class ListLineageRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    parent: builtins.str
+    """"galleries/{gallery}" or "galleries/{gallery}/identities/{identity}"."""
+    page_size: builtins.int
+    page_token: builtins.str
+    def __init__(
+        self,
+        *,
+        parent: builtins.str = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]) -> None: ...
+
+Global___ListLineageRequest: typing_extensions.TypeAlias = ListLineageRequest
+
+@typing.final
+class ListLineageResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    @property
+    def entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___LineageEntry]: ...
+    def __init__(
+        self,
+        *,
+        entries: collections.abc.Iterable[Global___LineageEntry] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]) -> None: ...
+
+Global___ListLineageResponse: typing_extensions.TypeAlias = ListLineageResponse
+
+@typing.final
+class UndoChangeRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"galleries/{gallery}/lineage/{number}"."""
+    request_id: builtins.str
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        request_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "request_id", b"request_id"]) -> None: ...
+
+Global___UndoChangeRequest: typing_extensions.TypeAlias = UndoChangeRequest
+
+@typing.final
+class UndoChangeResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LINEAGE_FIELD_NUMBER: builtins.int
+    @property
+    def lineage(self) -> Global___LineageEntry:
+        """The entry of the undo."""
+
+    def __init__(
+        self,
+        *,
+        lineage: Global___LineageEntry | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["lineage", b"lineage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["lineage", b"lineage"]) -> None: ...
+
+Global___UndoChangeResponse: typing_extensions.TypeAlias = UndoChangeResponse
 
 @typing.final
 class MergeIdentitiesRequest(google.protobuf.message.Message):
@@ -687,9 +957,12 @@ class MergeIdentitiesRequest(google.protobuf.message.Message):
     DESTINATION_FIELD_NUMBER: builtins.int
     SOURCES_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    ETAG_FIELD_NUMBER: builtins.int
     destination: builtins.str
     """The identity that stays."""
     request_id: builtins.str
+    etag: builtins.str
+    """If set, must be the destination's present one."""
     @property
     def sources(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The identities that become part of it."""
@@ -700,8 +973,9 @@ class MergeIdentitiesRequest(google.protobuf.message.Message):
         destination: builtins.str = ...,
         sources: collections.abc.Iterable[builtins.str] | None = ...,
         request_id: builtins.str = ...,
+        etag: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["destination", b"destination", "request_id", b"request_id", "sources", b"sources"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["destination", b"destination", "etag", b"etag", "request_id", b"request_id", "sources", b"sources"]) -> None: ...
 
 Global___MergeIdentitiesRequest: typing_extensions.TypeAlias = MergeIdentitiesRequest
 
@@ -710,15 +984,19 @@ class MergeIdentitiesResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     IDENTITY_FIELD_NUMBER: builtins.int
+    LINEAGE_FIELD_NUMBER: builtins.int
     @property
     def identity(self) -> Global___Identity: ...
+    @property
+    def lineage(self) -> Global___LineageEntry: ...
     def __init__(
         self,
         *,
         identity: Global___Identity | None = ...,
+        lineage: Global___LineageEntry | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["identity", b"identity"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["identity", b"identity"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["identity", b"identity", "lineage", b"lineage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["identity", b"identity", "lineage", b"lineage"]) -> None: ...
 
 Global___MergeIdentitiesResponse: typing_extensions.TypeAlias = MergeIdentitiesResponse
 
@@ -730,13 +1008,21 @@ class SplitIdentityRequest(google.protobuf.message.Message):
     FACES_FIELD_NUMBER: builtins.int
     IDENTITY_ID_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    ETAG_FIELD_NUMBER: builtins.int
+    NEW_IDENTITY_FIELD_NUMBER: builtins.int
     source: builtins.str
     identity_id: builtins.str
     """The id of the identity they found; left empty, the server makes one."""
     request_id: builtins.str
+    etag: builtins.str
+    """If set, must be the source's present one."""
     @property
     def faces(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The faces that leave."""
+
+    @property
+    def new_identity(self) -> Global___Identity:
+        """Labels and display name of the new identity."""
 
     def __init__(
         self,
@@ -745,8 +1031,11 @@ class SplitIdentityRequest(google.protobuf.message.Message):
         faces: collections.abc.Iterable[builtins.str] | None = ...,
         identity_id: builtins.str = ...,
         request_id: builtins.str = ...,
+        etag: builtins.str = ...,
+        new_identity: Global___Identity | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["faces", b"faces", "identity_id", b"identity_id", "request_id", b"request_id", "source", b"source"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["new_identity", b"new_identity"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["etag", b"etag", "faces", b"faces", "identity_id", b"identity_id", "new_identity", b"new_identity", "request_id", b"request_id", "source", b"source"]) -> None: ...
 
 Global___SplitIdentityRequest: typing_extensions.TypeAlias = SplitIdentityRequest
 
@@ -755,14 +1044,18 @@ class SplitIdentityResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     IDENTITY_FIELD_NUMBER: builtins.int
+    LINEAGE_FIELD_NUMBER: builtins.int
     @property
     def identity(self) -> Global___Identity: ...
+    @property
+    def lineage(self) -> Global___LineageEntry: ...
     def __init__(
         self,
         *,
         identity: Global___Identity | None = ...,
+        lineage: Global___LineageEntry | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["identity", b"identity"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["identity", b"identity"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["identity", b"identity", "lineage", b"lineage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["identity", b"identity", "lineage", b"lineage"]) -> None: ...
 
 Global___SplitIdentityResponse: typing_extensions.TypeAlias = SplitIdentityResponse

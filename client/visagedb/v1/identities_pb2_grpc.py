@@ -85,6 +85,11 @@ class IdentityServiceStub(object):
                 request_serializer=visagedb_dot_v1_dot_identities__pb2.DeleteFaceRequest.SerializeToString,
                 response_deserializer=visagedb_dot_v1_dot_identities__pb2.DeleteFaceResponse.FromString,
                 _registered_method=True)
+        self.EnrollLooseFaces = channel.unary_unary(
+                '/visagedb.v1.IdentityService/EnrollLooseFaces',
+                request_serializer=visagedb_dot_v1_dot_identities__pb2.EnrollLooseFacesRequest.SerializeToString,
+                response_deserializer=visagedb_dot_v1_dot_identities__pb2.EnrollLooseFacesResponse.FromString,
+                _registered_method=True)
         self.MoveFaces = channel.unary_unary(
                 '/visagedb.v1.IdentityService/MoveFaces',
                 request_serializer=visagedb_dot_v1_dot_identities__pb2.MoveFacesRequest.SerializeToString,
@@ -99,6 +104,16 @@ class IdentityServiceStub(object):
                 '/visagedb.v1.IdentityService/SplitIdentity',
                 request_serializer=visagedb_dot_v1_dot_identities__pb2.SplitIdentityRequest.SerializeToString,
                 response_deserializer=visagedb_dot_v1_dot_identities__pb2.SplitIdentityResponse.FromString,
+                _registered_method=True)
+        self.ListLineage = channel.unary_unary(
+                '/visagedb.v1.IdentityService/ListLineage',
+                request_serializer=visagedb_dot_v1_dot_identities__pb2.ListLineageRequest.SerializeToString,
+                response_deserializer=visagedb_dot_v1_dot_identities__pb2.ListLineageResponse.FromString,
+                _registered_method=True)
+        self.UndoChange = channel.unary_unary(
+                '/visagedb.v1.IdentityService/UndoChange',
+                request_serializer=visagedb_dot_v1_dot_identities__pb2.UndoChangeRequest.SerializeToString,
+                response_deserializer=visagedb_dot_v1_dot_identities__pb2.UndoChangeResponse.FromString,
                 _registered_method=True)
 
 
@@ -173,22 +188,49 @@ class IdentityServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EnrollLooseFaces(self, request, context):
+        """Enrols every face of an image, or one template, without an identity: for photo
+        archives, to be clustered and then named. Identify does not return loose faces. An
+        image that was enrolled this way before is not looked at again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def MoveFaces(self, request, context):
-        """Not implemented yet: answers UNIMPLEMENTED.
+        """Each of the next three is one durable change, takes effect in search at once, and is
+        written into the lineage, from where it can be undone.
+
+        Gives faces, loose ones or of any identities, to one identity, or makes them loose.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MergeIdentities(self, request, context):
-        """Not implemented yet: answers UNIMPLEMENTED.
+        """Makes identities part of another one. The destination keeps its name and labels.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SplitIdentity(self, request, context):
-        """Not implemented yet: answers UNIMPLEMENTED.
+        """Founds a new identity from some faces of one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLineage(self, request, context):
+        """Who came from where: changes of a gallery or of one identity, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndoChange(self, request, context):
+        """Sends the faces of a change, where it left them, back to where they came from.
+        Identities that a merge ended come back. NOT_UNDOABLE when what that needs is gone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,6 +289,11 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     request_deserializer=visagedb_dot_v1_dot_identities__pb2.DeleteFaceRequest.FromString,
                     response_serializer=visagedb_dot_v1_dot_identities__pb2.DeleteFaceResponse.SerializeToString,
             ),
+            'EnrollLooseFaces': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnrollLooseFaces,
+                    request_deserializer=visagedb_dot_v1_dot_identities__pb2.EnrollLooseFacesRequest.FromString,
+                    response_serializer=visagedb_dot_v1_dot_identities__pb2.EnrollLooseFacesResponse.SerializeToString,
+            ),
             'MoveFaces': grpc.unary_unary_rpc_method_handler(
                     servicer.MoveFaces,
                     request_deserializer=visagedb_dot_v1_dot_identities__pb2.MoveFacesRequest.FromString,
@@ -261,6 +308,16 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     servicer.SplitIdentity,
                     request_deserializer=visagedb_dot_v1_dot_identities__pb2.SplitIdentityRequest.FromString,
                     response_serializer=visagedb_dot_v1_dot_identities__pb2.SplitIdentityResponse.SerializeToString,
+            ),
+            'ListLineage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLineage,
+                    request_deserializer=visagedb_dot_v1_dot_identities__pb2.ListLineageRequest.FromString,
+                    response_serializer=visagedb_dot_v1_dot_identities__pb2.ListLineageResponse.SerializeToString,
+            ),
+            'UndoChange': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndoChange,
+                    request_deserializer=visagedb_dot_v1_dot_identities__pb2.UndoChangeRequest.FromString,
+                    response_serializer=visagedb_dot_v1_dot_identities__pb2.UndoChangeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -545,6 +602,33 @@ class IdentityService(object):
             _registered_method=True)
 
     @staticmethod
+    def EnrollLooseFaces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/visagedb.v1.IdentityService/EnrollLooseFaces',
+            visagedb_dot_v1_dot_identities__pb2.EnrollLooseFacesRequest.SerializeToString,
+            visagedb_dot_v1_dot_identities__pb2.EnrollLooseFacesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def MoveFaces(request,
             target,
             options=(),
@@ -615,6 +699,60 @@ class IdentityService(object):
             '/visagedb.v1.IdentityService/SplitIdentity',
             visagedb_dot_v1_dot_identities__pb2.SplitIdentityRequest.SerializeToString,
             visagedb_dot_v1_dot_identities__pb2.SplitIdentityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLineage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/visagedb.v1.IdentityService/ListLineage',
+            visagedb_dot_v1_dot_identities__pb2.ListLineageRequest.SerializeToString,
+            visagedb_dot_v1_dot_identities__pb2.ListLineageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndoChange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/visagedb.v1.IdentityService/UndoChange',
+            visagedb_dot_v1_dot_identities__pb2.UndoChangeRequest.SerializeToString,
+            visagedb_dot_v1_dot_identities__pb2.UndoChangeResponse.FromString,
             options,
             channel_credentials,
             insecure,

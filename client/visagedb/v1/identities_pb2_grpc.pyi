@@ -185,6 +185,22 @@ _IdentityServiceDeleteFaceType = typing_extensions.TypeVar(
     ],
 )
 
+_IdentityServiceEnrollLooseFacesType = typing_extensions.TypeVar(
+    '_IdentityServiceEnrollLooseFacesType',
+    grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.identities_pb2.EnrollLooseFacesRequest,
+        visagedb.v1.identities_pb2.EnrollLooseFacesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.identities_pb2.EnrollLooseFacesRequest,
+        visagedb.v1.identities_pb2.EnrollLooseFacesResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.identities_pb2.EnrollLooseFacesRequest,
+        visagedb.v1.identities_pb2.EnrollLooseFacesResponse,
+    ],
+)
+
 _IdentityServiceMoveFacesType = typing_extensions.TypeVar(
     '_IdentityServiceMoveFacesType',
     grpc.UnaryUnaryMultiCallable[
@@ -233,7 +249,39 @@ _IdentityServiceSplitIdentityType = typing_extensions.TypeVar(
     ],
 )
 
-class IdentityServiceStub(typing.Generic[_IdentityServiceCreateIdentityType, _IdentityServiceGetIdentityType, _IdentityServiceListIdentitiesType, _IdentityServiceUpdateIdentityType, _IdentityServiceDeleteIdentityType, _IdentityServiceEnrollFaceType, _IdentityServiceStreamEnrollFacesType, _IdentityServiceGetFaceType, _IdentityServiceListFacesType, _IdentityServiceDeleteFaceType, _IdentityServiceMoveFacesType, _IdentityServiceMergeIdentitiesType, _IdentityServiceSplitIdentityType]):
+_IdentityServiceListLineageType = typing_extensions.TypeVar(
+    '_IdentityServiceListLineageType',
+    grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.identities_pb2.ListLineageRequest,
+        visagedb.v1.identities_pb2.ListLineageResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.identities_pb2.ListLineageRequest,
+        visagedb.v1.identities_pb2.ListLineageResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.identities_pb2.ListLineageRequest,
+        visagedb.v1.identities_pb2.ListLineageResponse,
+    ],
+)
+
+_IdentityServiceUndoChangeType = typing_extensions.TypeVar(
+    '_IdentityServiceUndoChangeType',
+    grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.identities_pb2.UndoChangeRequest,
+        visagedb.v1.identities_pb2.UndoChangeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.identities_pb2.UndoChangeRequest,
+        visagedb.v1.identities_pb2.UndoChangeResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.identities_pb2.UndoChangeRequest,
+        visagedb.v1.identities_pb2.UndoChangeResponse,
+    ],
+)
+
+class IdentityServiceStub(typing.Generic[_IdentityServiceCreateIdentityType, _IdentityServiceGetIdentityType, _IdentityServiceListIdentitiesType, _IdentityServiceUpdateIdentityType, _IdentityServiceDeleteIdentityType, _IdentityServiceEnrollFaceType, _IdentityServiceStreamEnrollFacesType, _IdentityServiceGetFaceType, _IdentityServiceListFacesType, _IdentityServiceDeleteFaceType, _IdentityServiceEnrollLooseFacesType, _IdentityServiceMoveFacesType, _IdentityServiceMergeIdentitiesType, _IdentityServiceSplitIdentityType, _IdentityServiceListLineageType, _IdentityServiceUndoChangeType]):
     """Identities (people) and their faces (encounters)."""
 
     @typing.overload
@@ -279,6 +327,10 @@ class IdentityServiceStub(typing.Generic[_IdentityServiceCreateIdentityType, _Id
             visagedb.v1.identities_pb2.DeleteFaceResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
+            visagedb.v1.identities_pb2.EnrollLooseFacesRequest,
+            visagedb.v1.identities_pb2.EnrollLooseFacesResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
             visagedb.v1.identities_pb2.MoveFacesRequest,
             visagedb.v1.identities_pb2.MoveFacesResponse,
         ],
@@ -289,6 +341,14 @@ class IdentityServiceStub(typing.Generic[_IdentityServiceCreateIdentityType, _Id
         grpc.UnaryUnaryMultiCallable[
             visagedb.v1.identities_pb2.SplitIdentityRequest,
             visagedb.v1.identities_pb2.SplitIdentityResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            visagedb.v1.identities_pb2.ListLineageRequest,
+            visagedb.v1.identities_pb2.ListLineageResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            visagedb.v1.identities_pb2.UndoChangeRequest,
+            visagedb.v1.identities_pb2.UndoChangeResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -335,6 +395,10 @@ class IdentityServiceStub(typing.Generic[_IdentityServiceCreateIdentityType, _Id
             visagedb.v1.identities_pb2.DeleteFaceResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            visagedb.v1.identities_pb2.EnrollLooseFacesRequest,
+            visagedb.v1.identities_pb2.EnrollLooseFacesResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             visagedb.v1.identities_pb2.MoveFacesRequest,
             visagedb.v1.identities_pb2.MoveFacesResponse,
         ],
@@ -345,6 +409,14 @@ class IdentityServiceStub(typing.Generic[_IdentityServiceCreateIdentityType, _Id
         grpc.aio.UnaryUnaryMultiCallable[
             visagedb.v1.identities_pb2.SplitIdentityRequest,
             visagedb.v1.identities_pb2.SplitIdentityResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            visagedb.v1.identities_pb2.ListLineageRequest,
+            visagedb.v1.identities_pb2.ListLineageResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            visagedb.v1.identities_pb2.UndoChangeRequest,
+            visagedb.v1.identities_pb2.UndoChangeResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -377,14 +449,32 @@ class IdentityServiceStub(typing.Generic[_IdentityServiceCreateIdentityType, _Id
 
     DeleteFace: _IdentityServiceDeleteFaceType
 
+    EnrollLooseFaces: _IdentityServiceEnrollLooseFacesType
+    """Enrols every face of an image, or one template, without an identity: for photo
+    archives, to be clustered and then named. Identify does not return loose faces. An
+    image that was enrolled this way before is not looked at again.
+    """
+
     MoveFaces: _IdentityServiceMoveFacesType
-    """Not implemented yet: answers UNIMPLEMENTED."""
+    """Each of the next three is one durable change, takes effect in search at once, and is
+    written into the lineage, from where it can be undone.
+
+    Gives faces, loose ones or of any identities, to one identity, or makes them loose.
+    """
 
     MergeIdentities: _IdentityServiceMergeIdentitiesType
-    """Not implemented yet: answers UNIMPLEMENTED."""
+    """Makes identities part of another one. The destination keeps its name and labels."""
 
     SplitIdentity: _IdentityServiceSplitIdentityType
-    """Not implemented yet: answers UNIMPLEMENTED."""
+    """Founds a new identity from some faces of one."""
+
+    ListLineage: _IdentityServiceListLineageType
+    """Who came from where: changes of a gallery or of one identity, newest first."""
+
+    UndoChange: _IdentityServiceUndoChangeType
+    """Sends the faces of a change, where it left them, back to where they came from.
+    Identities that a merge ended come back. NOT_UNDOABLE when what that needs is gone.
+    """
 
 IdentityServiceAsyncStub: typing_extensions.TypeAlias = IdentityServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -428,6 +518,10 @@ IdentityServiceAsyncStub: typing_extensions.TypeAlias = IdentityServiceStub[
         visagedb.v1.identities_pb2.DeleteFaceResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.identities_pb2.EnrollLooseFacesRequest,
+        visagedb.v1.identities_pb2.EnrollLooseFacesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
         visagedb.v1.identities_pb2.MoveFacesRequest,
         visagedb.v1.identities_pb2.MoveFacesResponse,
     ],
@@ -438,6 +532,14 @@ IdentityServiceAsyncStub: typing_extensions.TypeAlias = IdentityServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         visagedb.v1.identities_pb2.SplitIdentityRequest,
         visagedb.v1.identities_pb2.SplitIdentityResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.identities_pb2.ListLineageRequest,
+        visagedb.v1.identities_pb2.ListLineageResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.identities_pb2.UndoChangeRequest,
+        visagedb.v1.identities_pb2.UndoChangeResponse,
     ],
 ]
 
@@ -524,12 +626,27 @@ class IdentityServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[visagedb.v1.identities_pb2.DeleteFaceResponse, collections.abc.Awaitable[visagedb.v1.identities_pb2.DeleteFaceResponse]]: ...
 
     @abc.abstractmethod
+    def EnrollLooseFaces(
+        self,
+        request: visagedb.v1.identities_pb2.EnrollLooseFacesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[visagedb.v1.identities_pb2.EnrollLooseFacesResponse, collections.abc.Awaitable[visagedb.v1.identities_pb2.EnrollLooseFacesResponse]]:
+        """Enrols every face of an image, or one template, without an identity: for photo
+        archives, to be clustered and then named. Identify does not return loose faces. An
+        image that was enrolled this way before is not looked at again.
+        """
+
+    @abc.abstractmethod
     def MoveFaces(
         self,
         request: visagedb.v1.identities_pb2.MoveFacesRequest,
         context: _ServicerContext,
     ) -> typing.Union[visagedb.v1.identities_pb2.MoveFacesResponse, collections.abc.Awaitable[visagedb.v1.identities_pb2.MoveFacesResponse]]:
-        """Not implemented yet: answers UNIMPLEMENTED."""
+        """Each of the next three is one durable change, takes effect in search at once, and is
+        written into the lineage, from where it can be undone.
+
+        Gives faces, loose ones or of any identities, to one identity, or makes them loose.
+        """
 
     @abc.abstractmethod
     def MergeIdentities(
@@ -537,7 +654,7 @@ class IdentityServiceServicer(metaclass=abc.ABCMeta):
         request: visagedb.v1.identities_pb2.MergeIdentitiesRequest,
         context: _ServicerContext,
     ) -> typing.Union[visagedb.v1.identities_pb2.MergeIdentitiesResponse, collections.abc.Awaitable[visagedb.v1.identities_pb2.MergeIdentitiesResponse]]:
-        """Not implemented yet: answers UNIMPLEMENTED."""
+        """Makes identities part of another one. The destination keeps its name and labels."""
 
     @abc.abstractmethod
     def SplitIdentity(
@@ -545,6 +662,24 @@ class IdentityServiceServicer(metaclass=abc.ABCMeta):
         request: visagedb.v1.identities_pb2.SplitIdentityRequest,
         context: _ServicerContext,
     ) -> typing.Union[visagedb.v1.identities_pb2.SplitIdentityResponse, collections.abc.Awaitable[visagedb.v1.identities_pb2.SplitIdentityResponse]]:
-        """Not implemented yet: answers UNIMPLEMENTED."""
+        """Founds a new identity from some faces of one."""
+
+    @abc.abstractmethod
+    def ListLineage(
+        self,
+        request: visagedb.v1.identities_pb2.ListLineageRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[visagedb.v1.identities_pb2.ListLineageResponse, collections.abc.Awaitable[visagedb.v1.identities_pb2.ListLineageResponse]]:
+        """Who came from where: changes of a gallery or of one identity, newest first."""
+
+    @abc.abstractmethod
+    def UndoChange(
+        self,
+        request: visagedb.v1.identities_pb2.UndoChangeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[visagedb.v1.identities_pb2.UndoChangeResponse, collections.abc.Awaitable[visagedb.v1.identities_pb2.UndoChangeResponse]]:
+        """Sends the faces of a change, where it left them, back to where they came from.
+        Identities that a merge ended come back. NOT_UNDOABLE when what that needs is gone.
+        """
 
 def add_IdentityServiceServicer_to_server(servicer: IdentityServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -223,6 +223,90 @@ class StreamIdentifyResponse(google.protobuf.message.Message):
 Global___StreamIdentifyResponse: typing_extensions.TypeAlias = StreamIdentifyResponse
 
 @typing.final
+class FindFacesRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    PROBE_FIELD_NUMBER: builtins.int
+    TOP_K_FIELD_NUMBER: builtins.int
+    SCOPE_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    MIN_SCORE_FIELD_NUMBER: builtins.int
+    gallery: builtins.str
+    """"galleries/{gallery}"."""
+    top_k: builtins.int
+    """How many faces, 1 to 1,000; 0 means 10. A face never finds itself."""
+    scope: visagedb.v1.types_pb2.FaceScope.ValueType
+    """Unspecified means all."""
+    filter: builtins.str
+    """Only faces of identities whose labels pass; loose faces pass no filter."""
+    min_score: builtins.float
+    """Only faces with at least this score."""
+    @property
+    def probe(self) -> visagedb.v1.types_pb2.Probe:
+        """Of one face."""
+
+    def __init__(
+        self,
+        *,
+        gallery: builtins.str = ...,
+        probe: visagedb.v1.types_pb2.Probe | None = ...,
+        top_k: builtins.int = ...,
+        scope: visagedb.v1.types_pb2.FaceScope.ValueType = ...,
+        filter: builtins.str = ...,
+        min_score: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_min_score", b"_min_score", "min_score", b"min_score", "probe", b"probe"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_min_score", b"_min_score", "filter", b"filter", "gallery", b"gallery", "min_score", b"min_score", "probe", b"probe", "scope", b"scope", "top_k", b"top_k"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_min_score", b"_min_score"]) -> typing.Literal["min_score"] | None: ...
+
+Global___FindFacesRequest: typing_extensions.TypeAlias = FindFacesRequest
+
+@typing.final
+class FindFacesResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FACES_FIELD_NUMBER: builtins.int
+    @property
+    def faces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___FoundFace]:
+        """Best first."""
+
+    def __init__(
+        self,
+        *,
+        faces: collections.abc.Iterable[Global___FoundFace] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["faces", b"faces"]) -> None: ...
+
+Global___FindFacesResponse: typing_extensions.TypeAlias = FindFacesResponse
+
+@typing.final
+class FoundFace(google.protobuf.message.Message):
+    """A stored face that is like a probe."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FACE_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
+    face: builtins.str
+    """"galleries/.../faces/{face}"."""
+    score: builtins.float
+    """Cosine similarity, -1 to 1."""
+    source: builtins.str
+    """The caller's own reference of the face."""
+    def __init__(
+        self,
+        *,
+        face: builtins.str = ...,
+        score: builtins.float = ...,
+        source: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["face", b"face", "score", b"score", "source", b"source"]) -> None: ...
+
+Global___FoundFace: typing_extensions.TypeAlias = FoundFace
+
+@typing.final
 class VerifyRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -45,6 +45,11 @@ class SearchServiceStub(object):
                 request_serializer=visagedb_dot_v1_dot_search__pb2.StreamIdentifyRequest.SerializeToString,
                 response_deserializer=visagedb_dot_v1_dot_search__pb2.StreamIdentifyResponse.FromString,
                 _registered_method=True)
+        self.FindFaces = channel.unary_unary(
+                '/visagedb.v1.SearchService/FindFaces',
+                request_serializer=visagedb_dot_v1_dot_search__pb2.FindFacesRequest.SerializeToString,
+                response_deserializer=visagedb_dot_v1_dot_search__pb2.FindFacesResponse.FromString,
+                _registered_method=True)
         self.Verify = channel.unary_unary(
                 '/visagedb.v1.SearchService/Verify',
                 request_serializer=visagedb_dot_v1_dot_search__pb2.VerifyRequest.SerializeToString,
@@ -76,6 +81,14 @@ class SearchServiceServicer(object):
     def StreamIdentify(self, request_iterator, context):
         """Many probes over one stream; an answer for each, in any order.
         Not implemented yet: answers UNIMPLEMENTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindFaces(self, request, context):
+        """The stored faces that are most like a probe, each on its own, loose ones included:
+        for photo archives. It decides nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,6 +127,11 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.StreamIdentify,
                     request_deserializer=visagedb_dot_v1_dot_search__pb2.StreamIdentifyRequest.FromString,
                     response_serializer=visagedb_dot_v1_dot_search__pb2.StreamIdentifyResponse.SerializeToString,
+            ),
+            'FindFaces': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindFaces,
+                    request_deserializer=visagedb_dot_v1_dot_search__pb2.FindFacesRequest.FromString,
+                    response_serializer=visagedb_dot_v1_dot_search__pb2.FindFacesResponse.SerializeToString,
             ),
             'Verify': grpc.unary_unary_rpc_method_handler(
                     servicer.Verify,
@@ -186,6 +204,33 @@ class SearchService(object):
             '/visagedb.v1.SearchService/StreamIdentify',
             visagedb_dot_v1_dot_search__pb2.StreamIdentifyRequest.SerializeToString,
             visagedb_dot_v1_dot_search__pb2.StreamIdentifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindFaces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/visagedb.v1.SearchService/FindFaces',
+            visagedb_dot_v1_dot_search__pb2.FindFacesRequest.SerializeToString,
+            visagedb_dot_v1_dot_search__pb2.FindFacesResponse.FromString,
             options,
             channel_credentials,
             insecure,

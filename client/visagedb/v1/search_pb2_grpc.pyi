@@ -57,6 +57,22 @@ _SearchServiceStreamIdentifyType = typing_extensions.TypeVar(
     ],
 )
 
+_SearchServiceFindFacesType = typing_extensions.TypeVar(
+    '_SearchServiceFindFacesType',
+    grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.search_pb2.FindFacesRequest,
+        visagedb.v1.search_pb2.FindFacesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.search_pb2.FindFacesRequest,
+        visagedb.v1.search_pb2.FindFacesResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.search_pb2.FindFacesRequest,
+        visagedb.v1.search_pb2.FindFacesResponse,
+    ],
+)
+
 _SearchServiceVerifyType = typing_extensions.TypeVar(
     '_SearchServiceVerifyType',
     grpc.UnaryUnaryMultiCallable[
@@ -105,7 +121,7 @@ _SearchServiceEmbedFacesType = typing_extensions.TypeVar(
     ],
 )
 
-class SearchServiceStub(typing.Generic[_SearchServiceIdentifyType, _SearchServiceStreamIdentifyType, _SearchServiceVerifyType, _SearchServiceDetectFacesType, _SearchServiceEmbedFacesType]):
+class SearchServiceStub(typing.Generic[_SearchServiceIdentifyType, _SearchServiceStreamIdentifyType, _SearchServiceFindFacesType, _SearchServiceVerifyType, _SearchServiceDetectFacesType, _SearchServiceEmbedFacesType]):
     """Who is this? Is this really her?"""
 
     @typing.overload
@@ -117,6 +133,10 @@ class SearchServiceStub(typing.Generic[_SearchServiceIdentifyType, _SearchServic
         grpc.StreamStreamMultiCallable[
             visagedb.v1.search_pb2.StreamIdentifyRequest,
             visagedb.v1.search_pb2.StreamIdentifyResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            visagedb.v1.search_pb2.FindFacesRequest,
+            visagedb.v1.search_pb2.FindFacesResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             visagedb.v1.search_pb2.VerifyRequest,
@@ -143,6 +163,10 @@ class SearchServiceStub(typing.Generic[_SearchServiceIdentifyType, _SearchServic
             visagedb.v1.search_pb2.StreamIdentifyResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            visagedb.v1.search_pb2.FindFacesRequest,
+            visagedb.v1.search_pb2.FindFacesResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             visagedb.v1.search_pb2.VerifyRequest,
             visagedb.v1.search_pb2.VerifyResponse,
         ],
@@ -164,6 +188,11 @@ class SearchServiceStub(typing.Generic[_SearchServiceIdentifyType, _SearchServic
     Not implemented yet: answers UNIMPLEMENTED.
     """
 
+    FindFaces: _SearchServiceFindFacesType
+    """The stored faces that are most like a probe, each on its own, loose ones included:
+    for photo archives. It decides nothing.
+    """
+
     Verify: _SearchServiceVerifyType
     """Compares two faces, or a face with an identity: 1:1."""
 
@@ -181,6 +210,10 @@ SearchServiceAsyncStub: typing_extensions.TypeAlias = SearchServiceStub[
     grpc.aio.StreamStreamMultiCallable[
         visagedb.v1.search_pb2.StreamIdentifyRequest,
         visagedb.v1.search_pb2.StreamIdentifyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.search_pb2.FindFacesRequest,
+        visagedb.v1.search_pb2.FindFacesResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         visagedb.v1.search_pb2.VerifyRequest,
@@ -215,6 +248,16 @@ class SearchServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[collections.abc.Iterator[visagedb.v1.search_pb2.StreamIdentifyResponse], collections.abc.AsyncIterator[visagedb.v1.search_pb2.StreamIdentifyResponse]]:
         """Many probes over one stream; an answer for each, in any order.
         Not implemented yet: answers UNIMPLEMENTED.
+        """
+
+    @abc.abstractmethod
+    def FindFaces(
+        self,
+        request: visagedb.v1.search_pb2.FindFacesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[visagedb.v1.search_pb2.FindFacesResponse, collections.abc.Awaitable[visagedb.v1.search_pb2.FindFacesResponse]]:
+        """The stored faces that are most like a probe, each on its own, loose ones included:
+        for photo archives. It decides nothing.
         """
 
     @abc.abstractmethod

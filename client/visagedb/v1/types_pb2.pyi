@@ -51,6 +51,32 @@ FACE_SELECTION_ALL: FaceSelection.ValueType  # 4
 """Every face; for identification and embedding."""
 Global___FaceSelection: typing_extensions.TypeAlias = FaceSelection
 
+class _FaceScope:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _FaceScopeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_FaceScope.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    FACE_SCOPE_UNSPECIFIED: _FaceScope.ValueType  # 0
+    """Each request says what this means there."""
+    FACE_SCOPE_IDENTITIES: _FaceScope.ValueType  # 1
+    """Faces of identities."""
+    FACE_SCOPE_LOOSE: _FaceScope.ValueType  # 2
+    """Loose faces: enrolled without an identity."""
+    FACE_SCOPE_ALL: _FaceScope.ValueType  # 3
+
+class FaceScope(_FaceScope, metaclass=_FaceScopeEnumTypeWrapper):
+    """Which faces of a gallery are meant."""
+
+FACE_SCOPE_UNSPECIFIED: FaceScope.ValueType  # 0
+"""Each request says what this means there."""
+FACE_SCOPE_IDENTITIES: FaceScope.ValueType  # 1
+"""Faces of identities."""
+FACE_SCOPE_LOOSE: FaceScope.ValueType  # 2
+"""Loose faces: enrolled without an identity."""
+FACE_SCOPE_ALL: FaceScope.ValueType  # 3
+Global___FaceScope: typing_extensions.TypeAlias = FaceScope
+
 class _Decision:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
