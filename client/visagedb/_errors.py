@@ -20,7 +20,8 @@
     │   ├── IdentityNotFoundError
     │   ├── FaceNotFoundError
     │   ├── OperationNotFoundError
-    │   └── ClusteringNotFoundError
+    │   ├── ClusteringNotFoundError
+    │   └── LineageNotFoundError
     ├── AlreadyExistsError
     │   ├── GalleryExistsError
     │   ├── IdentityExistsError
@@ -35,6 +36,7 @@
     │   ├── DataDirectoryLockedError
     │   ├── FormatTooNewError
     │   ├── NotCalibratedError
+    │   ├── NotUndoableError
     │   └── InvalidModelError           a model card or its weights are refused
     ├── PermissionDeniedError
     ├── UnauthenticatedError
@@ -199,6 +201,10 @@ class ClusteringNotFoundError(NotFoundError):
     """There is no clustering of this name."""
 
 
+class LineageNotFoundError(NotFoundError):
+    """There is no change of this name in the lineage."""
+
+
 class AlreadyExistsError(VisageError):
     """Something of this name exists already."""
 
@@ -253,6 +259,10 @@ class FormatTooNewError(FailedPreconditionError):
 
 class NotCalibratedError(FailedPreconditionError):
     """An error rate was asked for, but the gallery has no calibration yet."""
+
+
+class NotUndoableError(FailedPreconditionError):
+    """A change that was undone already, or that needs what is gone."""
 
 
 class InvalidModelError(FailedPreconditionError):
@@ -336,6 +346,7 @@ ERROR_BY_REASON: Final[Mapping[str, type[VisageError]]] = {
     "FACE_NOT_FOUND": FaceNotFoundError,
     "OPERATION_NOT_FOUND": OperationNotFoundError,
     "CLUSTERING_NOT_FOUND": ClusteringNotFoundError,
+    "LINEAGE_NOT_FOUND": LineageNotFoundError,
     "ALREADY_EXISTS": AlreadyExistsError,
     "GALLERY_EXISTS": GalleryExistsError,
     "IDENTITY_EXISTS": IdentityExistsError,
@@ -350,6 +361,7 @@ ERROR_BY_REASON: Final[Mapping[str, type[VisageError]]] = {
     "DATA_DIRECTORY_LOCKED": DataDirectoryLockedError,
     "FORMAT_TOO_NEW": FormatTooNewError,
     "NOT_CALIBRATED": NotCalibratedError,
+    "NOT_UNDOABLE": NotUndoableError,
     "INVALID_MODEL": InvalidModelError,
     "INVALID_MODEL_CARD": InvalidModelError,
     "MODEL_FILE_MISSING": InvalidModelError,

@@ -12,7 +12,7 @@ from visagedb_indexer.commands import Command, Effects, RunCommand, face_record,
 from visagedb_indexer.filters import parse_filter
 from visagedb_indexer.gallery_values import EnrollOutcome
 from visagedb_indexer.label_index import LabelIndex
-from visagedb_indexer.search import Scope, SearchEngine, SearchRequest, admitted
+from visagedb_indexer.search import SearchEngine, SearchRequest, admitted
 from visagedb_indexer.store import (
     LOOSE_NUMBER,
     FaceRecord,
@@ -20,7 +20,7 @@ from visagedb_indexer.store import (
     Reader,
     Transaction,
 )
-from visagedb_indexer.values import ExtractedFace, ModelIdentity, Vector
+from visagedb_indexer.values import ExtractedFace, FaceScope, ModelIdentity, Vector
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,7 +121,7 @@ class LooseFaces:
         probe: Vector,
         *,
         count: int,
-        scope: Scope,
+        scope: FaceScope,
         filter_text: str = "",
         min_score: float | None = None,
         deadline: float | None = None,

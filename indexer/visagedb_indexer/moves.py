@@ -19,7 +19,6 @@ from visagedb_indexer.commands import (
 )
 from visagedb_indexer.errors import IdentityExistsError, InvalidArgumentError
 from visagedb_indexer.gallery_values import NewIdentity
-from visagedb_indexer.search import Scope
 from visagedb_indexer.store import (
     LOOSE_NUMBER,
     FaceRecord,
@@ -30,6 +29,7 @@ from visagedb_indexer.store import (
 )
 from visagedb_indexer.transfer import Group, Moved, kept, recalled, transfer
 from visagedb_indexer.undo import undo as undo_command
+from visagedb_indexer.values import FaceScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Moves:
         ordinals: Sequence[int],
         destination: Destination,
         *,
-        scope: Scope = Scope.LOOSE,
+        scope: FaceScope = FaceScope.LOOSE,
         request_id: str = "",
     ) -> Moved:
         """Gives faces by ordinal to one identity; deleted ones and those out of scope stay.
@@ -282,6 +282,6 @@ def _exists(identity_id: str) -> IdentityExistsError:
     )
 
 
-def _in_scope(owner: int, scope: Scope) -> bool:
+def _in_scope(owner: int, scope: FaceScope) -> bool:
     loose = owner == LOOSE_NUMBER
-    return owner >= 0 and (scope is Scope.ALL or loose == (scope is Scope.LOOSE))
+    return owner >= 0 and (scope is FaceScope.ALL or loose == (scope is FaceScope.LOOSE))

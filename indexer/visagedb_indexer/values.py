@@ -1,6 +1,7 @@
 """Small frozen values that more than one room of the indexer speaks of."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeAlias
 
 import numpy as np
@@ -8,6 +9,21 @@ from numpy.typing import NDArray
 
 Vector: TypeAlias = NDArray[np.float32]
 """A template of shape (dimension,) and unit length, or a batch of shape (n, dimension)."""
+
+
+class Fusion(StrEnum):
+    """How several faces of one identity make one score; always a cosine of the probe."""
+
+    MAXIMUM = "maximum"
+    """To the best face."""
+    MEAN_OF_BEST = "mean_of_best"
+    """The mean of the cosines to the best two faces."""
+    MEAN_VECTOR = "mean_vector"
+    """To the mean of the faces."""
+    QUALITY_WEIGHTED = "quality_weighted"
+    """To the mean of the faces, in which better ones count more."""
+    ADAPTIVE_MEAN = "adaptive_mean"
+    """To the mean of the faces, in which those count more that resemble the probe more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +112,14 @@ class Extraction:
     width: int
     height: int
     faces: tuple[ExtractedFace, ...]
+
+
+class FaceScope(StrEnum):
+    """Which faces of a gallery are meant: those of identities, the loose ones, or all."""
+
+    IDENTITIES = "identities"
+    LOOSE = "loose"
+    ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)

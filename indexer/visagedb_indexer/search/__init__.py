@@ -3,7 +3,7 @@
 from visagedb_indexer.search.admission import admitted
 from visagedb_indexer.search.audit import Audit
 from visagedb_indexer.search.engine import EngineState, EngineStats, SearchEngine
-from visagedb_indexer.search.protocol import Hit, Scope, SearchRequest, VectorSource
+from visagedb_indexer.search.protocol import Hit, SearchRequest, VectorSource
 from visagedb_indexer.search.snapshot import SnapshotFile
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "EngineState",
     "EngineStats",
     "Hit",
-    "Scope",
     "SearchEngine",
     "SearchRequest",
     "SnapshotFile",

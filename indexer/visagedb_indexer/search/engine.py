@@ -22,12 +22,12 @@ from visagedb_indexer.search.exact import check_deadline, scan, top
 from visagedb_indexer.search.faces_table import FacesTable, FacesView
 from visagedb_indexer.search.protocol import (
     Hit,
-    Scope,
     SearchRequest,
     VectorSource,
     VectorView,
 )
 from visagedb_indexer.search.snapshot import SnapshotFile
+from visagedb_indexer.values import FaceScope
 
 _RESCORED_UNAUDITED: Final = 200
 _RESCORED_UNAUDITED_PER_MILLION: Final = 33
@@ -152,9 +152,11 @@ class SearchEngine:
             wanted *= _WIDENING
         return _search_exact(view, faces, request)
 
-    def _all_in_scope(self, scope: Scope) -> bool:
+    def _all_in_scope(self, scope: FaceScope) -> bool:
         """Whether a scope leaves nothing out, so that it need not be looked at."""
-        return scope is Scope.ALL or (scope is Scope.IDENTITIES and not self._table.loose_count)
+        return scope is FaceScope.ALL or (
+            scope is FaceScope.IDENTITIES and not self._table.loose_count
+        )
 
     def _effort(self, face_count: int) -> int:
         """Best rows of the compact scan to rescore: what the audit found, in proportion."""
@@ -169,7 +171,7 @@ class SearchEngine:
         return int(owners[ordinal]) if 0 <= ordinal < len(owners) else -1
 
     def live_ordinals(
-        self, allowed: NDArray[np.bool_] | None = None, scope: Scope = Scope.ALL
+        self, allowed: NDArray[np.bool_] | None = None, scope: FaceScope = FaceScope.ALL
     ) -> NDArray[np.int64]:
         """Ordinals of the faces that exist now, are in scope and pass a filter, ascending."""
         return np.flatnonzero(self._table.view().passing(allowed, scope))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from visagedb_indexer.search.protocol import Scope
+from visagedb_indexer.values import FaceScope
 
 NO_OWNER = -1
 LOOSE = 2**31 - 1
@@ -31,15 +31,15 @@ class FacesView:
         return len(self.owners)
 
     def passing(
-        self, allowed: NDArray[np.bool_] | None, scope: Scope = Scope.ALL
+        self, allowed: NDArray[np.bool_] | None, scope: FaceScope = FaceScope.ALL
     ) -> NDArray[np.bool_]:
         """Which ordinals live, are in scope and pass a filter on identity numbers.
 
         Loose faces pass no filter. Shape (count,), bool.
         """
         alive: NDArray[np.bool_]
-        alive = self.owners == LOOSE if scope is Scope.LOOSE else self.owners >= 0
-        if scope is Scope.IDENTITIES and allowed is None:
+        alive = self.owners == LOOSE if scope is FaceScope.LOOSE else self.owners >= 0
+        if scope is FaceScope.IDENTITIES and allowed is None:
             alive &= self.owners != LOOSE
         if allowed is None:
             return alive

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from visagedb_indexer.values import Vector
+from visagedb_indexer.values import FaceScope, Vector
 
 
 class VectorView(Protocol):
@@ -36,14 +35,6 @@ class VectorSource(Protocol):
         ...
 
 
-class Scope(StrEnum):
-    """Which faces are meant: those of identities, the loose ones, or all."""
-
-    IDENTITIES = "identities"
-    LOOSE = "loose"
-    ALL = "all"
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchRequest:
     """One probe.
@@ -67,7 +58,7 @@ class SearchRequest:
     min_score: float | None = None
     exact: bool = False
     deadline: float | None = None
-    scope: Scope = Scope.IDENTITIES
+    scope: FaceScope = FaceScope.IDENTITIES
     each_face: bool = False
 
 
