@@ -92,6 +92,7 @@ def update_gallery(patch: GalleryPatch, etag: str) -> Command[GalleryRecord]:
             old,
             display_name=_given(patch.display_name, old.display_name),
             threshold=None if patch.clear_threshold else threshold,
+            fusion=_given(patch.fusion, old.fusion),
             update_time_us=now_us(),
             revision=old.revision + 1,
         )

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from visagedb_indexer import commands, validation
+from visagedb_indexer import commands, ranking, validation
 from visagedb_indexer.calibrations import Calibrations
 from visagedb_indexer.clusterings import Clusterings
 from visagedb_indexer.commands import Command, Effects, Result
-from visagedb_indexer.errors import FaceNotFoundError, StorageCorruptError
+from visagedb_indexer.errors import StorageCorruptError
 from visagedb_indexer.filters import parse_filter
 from visagedb_indexer.gallery_values import (
     Candidate,
@@ -32,7 +32,6 @@ from visagedb_indexer.loose_faces import LooseFaces
 from visagedb_indexer.moves import Moves
 from visagedb_indexer.search import (
     Hit,
-    Scope,
     SearchEngine,
     SearchRequest,
     SnapshotFile,
@@ -48,7 +47,7 @@ from visagedb_indexer.store import (
     IdentityRecord,
     Transaction,
 )
-from visagedb_indexer.values import ModelIdentity, Vector
+from visagedb_indexer.values import FaceScope, ModelIdentity, Vector
 
 
 class Gallery:
@@ -305,7 +304,7 @@ class Gallery:
     def _identify(self, request: SearchRequest) -> SearchAnswer:
         while True:
             generation, index_generation = self._counters.generation, self._engine.generation
-            hits = self._engine.search(request)
+            hits = ranking.search(self._engine, self._store, request, self._record.fusion)
             candidates = self._candidates(hits)
             if len(candidates) == len(hits):
                 exact = request.exact or index_generation == 0
@@ -316,7 +315,7 @@ class Gallery:
                     raise StorageCorruptError("the database has lost faces it had when opened")
 
     def compare(self, probe: Vector, identity_id: str) -> tuple[float, FaceRecord]:
-        """The highest score of a probe against the faces of one identity, and that face.
+        """The score of a probe against one identity, fused as the gallery says, and its best face.
 
         Raises:
             IdentityNotFoundError: There is no such identity.
@@ -325,16 +324,9 @@ class Gallery:
         """
         unit = validation.unit_vector(probe, self.model.dimension)
         with self._store.read() as view:
-            faces = list(view.faces(view.identity(identity_id).number))
-            if not faces:
-                raise FaceNotFoundError(
-                    f"identity {identity_id!r} has no faces", {"identity": identity_id}
-                )
-            scores = view.vectors(np.array([face.ordinal for face in faces])) @ unit
-        best = int(np.argmax(scores))
-        return float(np.clip(scores[best], -1.0, 1.0)), faces[best]
+            return ranking.compare(view, unit, identity_id, self._record.fusion)
 
-    def ordinals(self, text: str = "", scope: Scope = Scope.ALL) -> NDArray[np.int64]:
+    def ordinals(self, text: str = "", scope: FaceScope = FaceScope.ALL) -> NDArray[np.int64]:
         """Ordinals of the faces in scope; with a filter, of identities that pass it; ascending.
 
         Raises:

@@ -6,7 +6,7 @@ from typing import Any
 
 from visagedb_indexer.search import EngineStats
 from visagedb_indexer.store import Counters, FaceRecord, IdentityRecord
-from visagedb_indexer.values import ExtractedFace, Vector
+from visagedb_indexer.values import ExtractedFace, Fusion, Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,7 @@ class GalleryPatch:
     display_name: str | None = None
     threshold: float | None = None
     clear_threshold: bool = False
+    fusion: Fusion | None = None
 
 
 @dataclass(frozen=True, slots=True)

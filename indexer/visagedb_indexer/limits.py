@@ -86,6 +86,11 @@ MATE_LOSS_BOUND: Final = 0.001
 TOMBSTONES_MAX: Final = 1000
 SEGMENT_ROWS_MAX: Final = 1 << 20
 """Keeps the write sections of one segment short."""
+FUSED_WIDENING: Final = 3
+"""So many times the identities asked for are scored with all of their faces."""
+FUSED_CANDIDATES_MIN: Final = 32
+FUSED_FACES_MAX: Final = 256
+"""Of an identity with more faces the newest count, and the best one."""
 PAGE_SIZE_MAX: Final = 1000
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_BYTES_MAX: Final = 3 * MIB

@@ -185,6 +185,19 @@ class Reader:
                 yield decode(data, FaceRecord)
                 found = cursor.next()
 
+    def face_ordinals(self, number: int) -> list[int]:
+        """The ordinals of an identity's faces, oldest first; reads no records."""
+        ordinals = []
+        with self._txn.cursor(db=self._db(schema.FACES)) as cursor:
+            found = cursor.set_range(schema.face_key(number, 0))
+            while found:
+                owner, ordinal = schema.read_face_key(bytes(cursor.key()))
+                if owner != number:
+                    break
+                ordinals.append(ordinal)
+                found = cursor.next()
+        return ordinals
+
     def vectors(self, ordinals: NDArray[np.int64]) -> Vector:
         """Vectors by ordinal, shape (len(ordinals), dimension), float32."""
         return cast("Vector", self._gather(ordinals))

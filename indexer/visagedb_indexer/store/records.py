@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from visagedb_indexer.errors import StorageCorruptError
-from visagedb_indexer.values import Box, Landmarks, ModelIdentity, Quality
+from visagedb_indexer.values import Box, FaceScope, Fusion, Landmarks, ModelIdentity, Quality
 
 Record = TypeVar("Record")
 
@@ -51,6 +51,7 @@ class GalleryRecord:
     display_name: str = ""
     threshold: float | None = None
     revision: int = 1
+    fusion: Fusion = Fusion.MAXIMUM
 
 
 @dataclass(frozen=True, slots=True)

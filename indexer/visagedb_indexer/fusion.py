@@ -1,0 +1,94 @@
+"""One score from several faces of an identity.
+
+All of them are cosines of the probe, to the best face or to a template made of the faces, so
+thresholds keep their meaning. `docs/decisions/0011-fusion-and-templates.md` has the
+measurements behind the choice of the default.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visagedb_indexer.values import Fusion, Vector
+
+BEST_COUNT: Final = 2
+"""How many faces `Fusion.MEAN_OF_BEST` averages."""
+ADAPTIVE_SHARPNESS: Final = 3.0
+"""How much more a face counts that resembles the probe more; 0 would be the mean vector."""
+QUALITY_UNKNOWN: Final = 0.5
+"""Quality of a face that came as a vector."""
+_LENGTH_MIN: Final = 1e-6
+
+
+def fused_scores(
+    scores: NDArray[np.float32],
+    vectors: Vector,
+    starts: NDArray[np.int64],
+    fusion: Fusion,
+    qualities: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """The score of each of some identities, all their faces considered.
+
+    Args:
+        scores: Cosines of the probe to the faces, identity after identity; shape (n,).
+        vectors: The faces, unit length; shape (n, dimension).
+        starts: Where each identity's faces begin, ascending from 0; shape (identities,). No
+            identity is without a face.
+        fusion: How.
+        qualities: Of the faces, 0 to 1, for `Fusion.QUALITY_WEIGHTED`; shape (n,). NaN, and
+            None for all of them, means unknown.
+
+    Returns:
+        Cosines, shape (identities,), float32.
+    """
+    if not len(starts):
+        return np.empty(0, dtype=np.float32)
+    if fusion is Fusion.MAXIMUM:
+        fused = np.maximum.reduceat(scores, starts)
+    elif fusion is Fusion.MEAN_OF_BEST:
+        fused = _mean_of_best(scores, starts)
+    else:
+        fused = _weighted_mean(scores, vectors, starts, _weights(scores, fusion, qualities))
+    clipped: NDArray[np.float32] = np.clip(fused, -1.0, 1.0).astype(np.float32, copy=False)
+    return clipped
+
+
+def _weights(
+    scores: NDArray[np.float32], fusion: Fusion, qualities: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    """How much each face counts; only ratios within an identity matter."""
+    if fusion is Fusion.ADAPTIVE_MEAN:
+        weights: NDArray[np.float32] = np.exp(np.float32(ADAPTIVE_SHARPNESS) * scores)
+        return weights
+    if fusion is Fusion.QUALITY_WEIGHTED and qualities is not None:
+        known = np.nan_to_num(qualities, nan=QUALITY_UNKNOWN)
+        return np.maximum(known, _LENGTH_MIN).astype(np.float32)
+    return np.ones_like(scores)
+
+
+def _weighted_mean(
+    scores: NDArray[np.float32],
+    vectors: Vector,
+    starts: NDArray[np.int64],
+    weights: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Cosine to the mean of the faces, weighted.
+
+    The mean's product with the probe is the mean of the products, so only its length is new.
+    """
+    sums = np.add.reduceat(weights[:, None] * vectors, starts, axis=0)
+    lengths = np.maximum(np.linalg.norm(sums, axis=1), _LENGTH_MIN)
+    result: NDArray[np.float32] = np.add.reduceat(weights * scores, starts) / lengths
+    return result
+
+
+def _mean_of_best(scores: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Mean of the best two; of one face, its score."""
+    counts = np.diff(np.append(starts, len(scores)))
+    groups = np.repeat(np.arange(len(starts)), counts)
+    order = np.lexsort((-scores, groups))
+    place = np.arange(len(scores)) - np.repeat(starts, counts)
+    best = np.where(place < BEST_COUNT, scores[order], np.float32(0))
+    result: NDArray[np.float32] = np.add.reduceat(best, starts) / np.minimum(counts, BEST_COUNT)
+    return result
