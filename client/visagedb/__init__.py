@@ -31,6 +31,7 @@ from visagedb._channel import DEFAULT_ADDRESS
 from visagedb._client import Client
 from visagedb._errors import (
     AlreadyExistsError,
+    CalibrationNotFoundError,
     ClusteringNotFoundError,
     CorruptImageError,
     DataDirectoryLockedError,
@@ -124,6 +125,7 @@ __all__ = [
     "AsyncOperation",
     "Box",
     "BulkProgress",
+    "CalibrationNotFoundError",
     "Candidate",
     "Client",
     "Cluster",

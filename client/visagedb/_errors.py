@@ -21,7 +21,8 @@
     │   ├── FaceNotFoundError
     │   ├── OperationNotFoundError
     │   ├── ClusteringNotFoundError
-    │   └── LineageNotFoundError
+    │   ├── LineageNotFoundError
+    │   └── CalibrationNotFoundError
     ├── AlreadyExistsError
     │   ├── GalleryExistsError
     │   ├── IdentityExistsError
@@ -205,6 +206,10 @@ class LineageNotFoundError(NotFoundError):
     """There is no change of this name in the lineage."""
 
 
+class CalibrationNotFoundError(NotFoundError):
+    """The gallery has no calibration of this version; old ones are forgotten."""
+
+
 class AlreadyExistsError(VisageError):
     """Something of this name exists already."""
 
@@ -347,6 +352,7 @@ ERROR_BY_REASON: Final[Mapping[str, type[VisageError]]] = {
     "OPERATION_NOT_FOUND": OperationNotFoundError,
     "CLUSTERING_NOT_FOUND": ClusteringNotFoundError,
     "LINEAGE_NOT_FOUND": LineageNotFoundError,
+    "CALIBRATION_NOT_FOUND": CalibrationNotFoundError,
     "ALREADY_EXISTS": AlreadyExistsError,
     "GALLERY_EXISTS": GalleryExistsError,
     "IDENTITY_EXISTS": IdentityExistsError,

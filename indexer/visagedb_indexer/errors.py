@@ -21,7 +21,8 @@
     │   ├── FaceNotFoundError
     │   ├── OperationNotFoundError
     │   ├── ClusteringNotFoundError
-    │   └── LineageNotFoundError
+    │   ├── LineageNotFoundError
+    │   └── CalibrationNotFoundError
     ├── AlreadyExistsError
     │   ├── GalleryExistsError
     │   ├── IdentityExistsError
@@ -207,6 +208,12 @@ class LineageNotFoundError(NotFoundError):
     """No lineage entry of this number."""
 
     reason = "LINEAGE_NOT_FOUND"
+
+
+class CalibrationNotFoundError(NotFoundError):
+    """The gallery has no calibration of this version; old ones are forgotten."""
+
+    reason = "CALIBRATION_NOT_FOUND"
 
 
 class AlreadyExistsError(IndexerError):

@@ -95,12 +95,7 @@ def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
             f"an identity has at most {limits.LABELS_PER_IDENTITY_MAX} labels", {"field": "labels"}
         )
     for key, value in labels.items():
-        if len(key) > limits.LABEL_KEY_LENGTH_MAX or not _LABEL_KEY.fullmatch(key):
-            raise InvalidLabelsError(
-                f"{key[:100]!r} is not a valid label key: 1 to {limits.LABEL_KEY_LENGTH_MAX} of "
-                "the characters a-z 0-9 _ - and starting with a letter or digit",
-                {"field": "labels"},
-            )
+        check_label_key(key)
         if len(value.encode()) > limits.LABEL_VALUE_BYTES_MAX or "\0" in value:
             raise InvalidLabelsError(
                 f"the value of label {key!r} has more than {limits.LABEL_VALUE_BYTES_MAX} bytes "
@@ -108,6 +103,20 @@ def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
                 {"field": "labels"},
             )
     return dict(labels)
+
+
+def check_label_key(key: str, field: str = "labels") -> None:
+    """The key of a label.
+
+    Raises:
+        InvalidLabelsError: Empty, too long, or with forbidden characters.
+    """
+    if len(key) > limits.LABEL_KEY_LENGTH_MAX or not _LABEL_KEY.fullmatch(key):
+        raise InvalidLabelsError(
+            f"{key[:100]!r} is not a valid label key: 1 to {limits.LABEL_KEY_LENGTH_MAX} of "
+            "the characters a-z 0-9 _ - and starting with a letter or digit",
+            {"field": field},
+        )
 
 
 def check_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:

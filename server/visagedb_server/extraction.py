@@ -2,6 +2,7 @@
 
 import importlib.util
 import time
+from collections.abc import Mapping
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
@@ -139,6 +140,11 @@ class Extractor:
         if card is None or card.thresholds is None:
             return None
         return card.thresholds.verify if kind == "verify" else card.thresholds.identify
+
+    def false_match_rates(self, wanted: ModelIdentity) -> Mapping[float, float]:
+        """The card's thresholds by false match rate; empty when it has none."""
+        card = self.card(wanted.name)
+        return {} if card is None or card.thresholds is None else card.thresholds.false_match_rates
 
     def detect(self, image: bytes, options: ExtractOptions) -> Extraction:
         """The faces of an image, without vectors."""

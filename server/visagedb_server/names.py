@@ -29,6 +29,16 @@ def cluster_name(gallery: str, clustering: str, rank: int) -> str:
     return f"{clustering_name(gallery, clustering)}/clusters/{rank}"
 
 
+def calibration_name(gallery: str, version: int) -> str:
+    """``galleries/{gallery}/calibrations/{version}``."""
+    return f"galleries/{gallery}/calibrations/{version}"
+
+
+def lineage_name(gallery: str, number: int) -> str:
+    """``galleries/{gallery}/lineage/{number}``."""
+    return f"galleries/{gallery}/lineage/{number}"
+
+
 def operation_name(operation: str) -> str:
     """``operations/{operation}``."""
     return f"operations/{operation}"
@@ -69,6 +79,24 @@ def parse_cluster(name: str) -> tuple[str, str, int]:
     return gallery, clustering, int(rank)
 
 
+def parse_lineage(name: str) -> tuple[str, int]:
+    """The gallery's id and the number of the entry."""
+    gallery, number = _parse(name, "galleries", "lineage")
+    if not number.isdecimal() or len(number) > 18:
+        raise InvalidNameError(f"{number!r} is not the number of a change", {"field": "name"})
+    return gallery, int(number)
+
+
+def parse_calibration(name: str) -> tuple[str, int | None]:
+    """The gallery's id and the version; None for the latest."""
+    gallery, version = _parse(name, "galleries", "calibrations")
+    if version == "latest":
+        return gallery, None
+    if not version.isdecimal() or len(version) > 9:
+        raise InvalidNameError(f"{version!r} is no version of a calibration", {"field": "name"})
+    return gallery, int(version)
+
+
 def parse_operation(name: str) -> str:
     """The operation's id."""
     return _parse(name, "operations")[0]
@@ -80,6 +108,8 @@ _SINGULAR = {
     "faces": "face",
     "clusterings": "clustering",
     "clusters": "cluster",
+    "lineage": "number",
+    "calibrations": "calibration",
     "operations": "operation",
 }
 

@@ -91,7 +91,7 @@ class Server:
         )
         database, extractor = self._database, self.extractor
         galleries_pb2_grpc.add_GalleryServiceServicer_to_server(
-            GalleryService(database, extractor), server
+            GalleryService(database, extractor, self._operations), server
         )
         identities_pb2_grpc.add_IdentityServiceServicer_to_server(
             IdentityService(database, extractor), server

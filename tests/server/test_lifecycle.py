@@ -52,7 +52,6 @@ def test_reflection_knows_every_service(api: Api) -> None:
 @pytest.mark.parametrize(
     ("service", "method", "request_message"),
     [
-        ("galleries", "CalibrateGallery", galleries_pb2.CalibrateGalleryRequest()),
         ("galleries", "VerifyGalleryIntegrity", galleries_pb2.VerifyGalleryIntegrityRequest()),
         ("galleries", "SnapshotGallery", galleries_pb2.SnapshotGalleryRequest()),
         ("identities", "MoveFaces", identities_pb2.MoveFacesRequest()),

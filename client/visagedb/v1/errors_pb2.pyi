@@ -47,6 +47,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_OPERATION_NOT_FOUND: _ErrorReason.ValueType  # 44
     ERROR_REASON_CLUSTERING_NOT_FOUND: _ErrorReason.ValueType  # 45
     ERROR_REASON_LINEAGE_NOT_FOUND: _ErrorReason.ValueType  # 46
+    ERROR_REASON_CALIBRATION_NOT_FOUND: _ErrorReason.ValueType  # 47
     ERROR_REASON_ALREADY_EXISTS: _ErrorReason.ValueType  # 60
     """ALREADY_EXISTS."""
     ERROR_REASON_GALLERY_EXISTS: _ErrorReason.ValueType  # 61
@@ -118,6 +119,7 @@ ERROR_REASON_FACE_NOT_FOUND: ErrorReason.ValueType  # 43
 ERROR_REASON_OPERATION_NOT_FOUND: ErrorReason.ValueType  # 44
 ERROR_REASON_CLUSTERING_NOT_FOUND: ErrorReason.ValueType  # 45
 ERROR_REASON_LINEAGE_NOT_FOUND: ErrorReason.ValueType  # 46
+ERROR_REASON_CALIBRATION_NOT_FOUND: ErrorReason.ValueType  # 47
 ERROR_REASON_ALREADY_EXISTS: ErrorReason.ValueType  # 60
 """ALREADY_EXISTS."""
 ERROR_REASON_GALLERY_EXISTS: ErrorReason.ValueType  # 61

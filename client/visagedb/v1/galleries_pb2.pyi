@@ -31,13 +31,33 @@ class _ScoreFusionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     SCORE_FUSION_UNSPECIFIED: _ScoreFusion.ValueType  # 0
     SCORE_FUSION_MAXIMUM: _ScoreFusion.ValueType  # 1
-    """The best face counts. The default."""
+    """The best face counts."""
+    SCORE_FUSION_MEAN_OF_BEST: _ScoreFusion.ValueType  # 2
+    """The mean of the scores of the best two faces."""
+    SCORE_FUSION_MEAN_VECTOR: _ScoreFusion.ValueType  # 3
+    """The score of the mean of the faces."""
+    SCORE_FUSION_QUALITY_WEIGHTED: _ScoreFusion.ValueType  # 4
+    """The same, with better faces counting more."""
+    SCORE_FUSION_ADAPTIVE_MEAN: _ScoreFusion.ValueType  # 5
+    """The same, with those faces counting more that resemble the probe more. The default:
+    as few misses as the mean vector, and as robust to a wrong face as the maximum.
+    """
 
 class ScoreFusion(_ScoreFusion, metaclass=_ScoreFusionEnumTypeWrapper): ...
 
 SCORE_FUSION_UNSPECIFIED: ScoreFusion.ValueType  # 0
 SCORE_FUSION_MAXIMUM: ScoreFusion.ValueType  # 1
-"""The best face counts. The default."""
+"""The best face counts."""
+SCORE_FUSION_MEAN_OF_BEST: ScoreFusion.ValueType  # 2
+"""The mean of the scores of the best two faces."""
+SCORE_FUSION_MEAN_VECTOR: ScoreFusion.ValueType  # 3
+"""The score of the mean of the faces."""
+SCORE_FUSION_QUALITY_WEIGHTED: ScoreFusion.ValueType  # 4
+"""The same, with better faces counting more."""
+SCORE_FUSION_ADAPTIVE_MEAN: ScoreFusion.ValueType  # 5
+"""The same, with those faces counting more that resemble the probe more. The default:
+as few misses as the mean vector, and as robust to a wrong face as the maximum.
+"""
 Global___ScoreFusion: typing_extensions.TypeAlias = ScoreFusion
 
 class _SearchState:
@@ -110,7 +130,9 @@ class Gallery(google.protobuf.message.Message):
 
     @property
     def embedding(self) -> Global___EmbeddingOptions:
-        """Pinned at creation."""
+        """Pinned at creation. Unset, it is what identifies best: flip averaging, where the server
+        makes the vectors.
+        """
 
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
@@ -386,6 +408,7 @@ class GalleryStats(google.protobuf.message.Message):
     GENERATION_FIELD_NUMBER: builtins.int
     SEARCH_FIELD_NUMBER: builtins.int
     STORAGE_FIELD_NUMBER: builtins.int
+    CALIBRATION_FIELD_NUMBER: builtins.int
     LOOSE_FACE_COUNT_FIELD_NUMBER: builtins.int
     identity_count: builtins.int
     face_count: builtins.int
@@ -396,6 +419,10 @@ class GalleryStats(google.protobuf.message.Message):
     def search(self) -> Global___SearchStats: ...
     @property
     def storage(self) -> Global___StorageStats: ...
+    @property
+    def calibration(self) -> Global___Calibration:
+        """The latest; unset until there is one."""
+
     def __init__(
         self,
         *,
@@ -404,10 +431,11 @@ class GalleryStats(google.protobuf.message.Message):
         generation: builtins.int = ...,
         search: Global___SearchStats | None = ...,
         storage: Global___StorageStats | None = ...,
+        calibration: Global___Calibration | None = ...,
         loose_face_count: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["search", b"search", "storage", b"storage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["face_count", b"face_count", "generation", b"generation", "identity_count", b"identity_count", "loose_face_count", b"loose_face_count", "search", b"search", "storage", b"storage"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["calibration", b"calibration", "search", b"search", "storage", b"storage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["calibration", b"calibration", "face_count", b"face_count", "generation", b"generation", "identity_count", b"identity_count", "loose_face_count", b"loose_face_count", "search", b"search", "storage", b"storage"]) -> None: ...
 
 Global___GalleryStats: typing_extensions.TypeAlias = GalleryStats
 
@@ -521,15 +549,19 @@ class CalibrateGalleryRequest(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    LABEL_KEY_FIELD_NUMBER: builtins.int
     name: builtins.str
     request_id: builtins.str
+    label_key: builtins.str
+    """Also compare the cohorts that this label makes: one for each of its values."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         request_id: builtins.str = ...,
+        label_key: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "request_id", b"request_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["label_key", b"label_key", "name", b"name", "request_id", b"request_id"]) -> None: ...
 
 Global___CalibrateGalleryRequest: typing_extensions.TypeAlias = CalibrateGalleryRequest
 
@@ -549,6 +581,334 @@ class CalibrateGalleryResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["operation", b"operation"]) -> None: ...
 
 Global___CalibrateGalleryResponse: typing_extensions.TypeAlias = CalibrateGalleryResponse
+
+@typing.final
+class CalibrateGalleryMetadata(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    PROGRESS_FIELD_NUMBER: builtins.int
+    STAGE_FIELD_NUMBER: builtins.int
+    gallery: builtins.str
+    """"galleries/{gallery}"."""
+    progress: builtins.float
+    """0 to 1."""
+    stage: builtins.str
+    """What is being done."""
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        gallery: builtins.str = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        progress: builtins.float = ...,
+        stage: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "gallery", b"gallery", "progress", b"progress", "stage", b"stage"]) -> None: ...
+
+Global___CalibrateGalleryMetadata: typing_extensions.TypeAlias = CalibrateGalleryMetadata
+
+@typing.final
+class GetCalibrationRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"galleries/{gallery}/calibrations/{version}"; the version "latest" is the newest."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+Global___GetCalibrationRequest: typing_extensions.TypeAlias = GetCalibrationRequest
+
+@typing.final
+class GetCalibrationResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CALIBRATION_FIELD_NUMBER: builtins.int
+    @property
+    def calibration(self) -> Global___Calibration: ...
+    def __init__(
+        self,
+        *,
+        calibration: Global___Calibration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["calibration", b"calibration"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["calibration", b"calibration"]) -> None: ...
+
+Global___GetCalibrationResponse: typing_extensions.TypeAlias = GetCalibrationResponse
+
+@typing.final
+class Calibration(google.protobuf.message.Message):
+    """What the strangers of a gallery score against each other."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    GALLERY_GENERATION_FIELD_NUMBER: builtins.int
+    IDENTITY_COUNT_FIELD_NUMBER: builtins.int
+    FACE_COUNT_FIELD_NUMBER: builtins.int
+    PROBE_COUNT_FIELD_NUMBER: builtins.int
+    PAIR_COUNT_FIELD_NUMBER: builtins.int
+    DURATION_SECONDS_FIELD_NUMBER: builtins.int
+    PAIR_TAIL_FIELD_NUMBER: builtins.int
+    SEARCH_TAIL_FIELD_NUMBER: builtins.int
+    CLUMPING_FIELD_NUMBER: builtins.int
+    FALSE_MATCH_FIELD_NUMBER: builtins.int
+    FALSE_POSITIVE_FIELD_NUMBER: builtins.int
+    SUSPECTED_DUPLICATE_COUNT_FIELD_NUMBER: builtins.int
+    SUSPECTED_DUPLICATES_FIELD_NUMBER: builtins.int
+    SUSPECTED_FROM_FIELD_NUMBER: builtins.int
+    COHORTS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"galleries/{gallery}/calibrations/{version}"."""
+    version: builtins.int
+    """Counts the calibrations of the gallery."""
+    gallery_generation: builtins.int
+    """The gallery's content at that time."""
+    identity_count: builtins.int
+    """Identities with faces at that time, and their faces."""
+    face_count: builtins.int
+    probe_count: builtins.int
+    """Enrolled faces that stood for strangers' probes."""
+    pair_count: builtins.int
+    """Pairs of faces that were compared."""
+    duration_seconds: builtins.float
+    clumping: builtins.float
+    """Index of the negative binomial distribution of a probe's false matches among all
+    identities. Small where some probes have most of them.
+    """
+    suspected_duplicate_count: builtins.int
+    """Pairs of identities more alike than strangers are: one person under two ids, or close
+    kin. They set no threshold.
+    """
+    suspected_from: builtins.float
+    """The cosine from which a pair is suspected."""
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    @property
+    def pair_tail(self) -> Global___ScoreTail:
+        """Of a face against a face of somebody else."""
+
+    @property
+    def search_tail(self) -> Global___ScoreTail:
+        """Of a face against somebody else's identity, whose best face counts."""
+
+    @property
+    def false_match(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___CalibratedPoint]:
+        """Thresholds for false match rates, one to one."""
+
+    @property
+    def false_positive(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___CalibratedPoint]:
+        """Thresholds for false positive identification rates among `identity_count` identities."""
+
+    @property
+    def suspected_duplicates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___SuspectedDuplicate]:
+        """The most alike of them."""
+
+    @property
+    def cohorts(self) -> Global___CohortTable:
+        """Set if a label was named."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        version: builtins.int = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        gallery_generation: builtins.int = ...,
+        identity_count: builtins.int = ...,
+        face_count: builtins.int = ...,
+        probe_count: builtins.int = ...,
+        pair_count: builtins.int = ...,
+        duration_seconds: builtins.float = ...,
+        pair_tail: Global___ScoreTail | None = ...,
+        search_tail: Global___ScoreTail | None = ...,
+        clumping: builtins.float = ...,
+        false_match: collections.abc.Iterable[Global___CalibratedPoint] | None = ...,
+        false_positive: collections.abc.Iterable[Global___CalibratedPoint] | None = ...,
+        suspected_duplicate_count: builtins.int = ...,
+        suspected_duplicates: collections.abc.Iterable[Global___SuspectedDuplicate] | None = ...,
+        suspected_from: builtins.float = ...,
+        cohorts: Global___CohortTable | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["cohorts", b"cohorts", "create_time", b"create_time", "pair_tail", b"pair_tail", "search_tail", b"search_tail"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["clumping", b"clumping", "cohorts", b"cohorts", "create_time", b"create_time", "duration_seconds", b"duration_seconds", "face_count", b"face_count", "false_match", b"false_match", "false_positive", b"false_positive", "gallery_generation", b"gallery_generation", "identity_count", b"identity_count", "name", b"name", "pair_count", b"pair_count", "pair_tail", b"pair_tail", "probe_count", b"probe_count", "search_tail", b"search_tail", "suspected_duplicate_count", b"suspected_duplicate_count", "suspected_duplicates", b"suspected_duplicates", "suspected_from", b"suspected_from", "version", b"version"]) -> None: ...
+
+Global___Calibration: typing_extensions.TypeAlias = Calibration
+
+@typing.final
+class ScoreTail(google.protobuf.message.Message):
+    """The upper tail of a distribution of scores: generalised Pareto above `start`."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    START_FIELD_NUMBER: builtins.int
+    START_RATE_FIELD_NUMBER: builtins.int
+    SCALE_FIELD_NUMBER: builtins.int
+    SHAPE_FIELD_NUMBER: builtins.int
+    PAIR_COUNT_FIELD_NUMBER: builtins.int
+    start: builtins.float
+    start_rate: builtins.float
+    """Fraction of the scores above `start`."""
+    scale: builtins.float
+    shape: builtins.float
+    """Negative for a tail that ends."""
+    pair_count: builtins.int
+    """Pairs of identities behind the fit."""
+    def __init__(
+        self,
+        *,
+        start: builtins.float = ...,
+        start_rate: builtins.float = ...,
+        scale: builtins.float = ...,
+        shape: builtins.float = ...,
+        pair_count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["pair_count", b"pair_count", "scale", b"scale", "shape", b"shape", "start", b"start", "start_rate", b"start_rate"]) -> None: ...
+
+Global___ScoreTail: typing_extensions.TypeAlias = ScoreTail
+
+@typing.final
+class CalibratedPoint(google.protobuf.message.Message):
+    """A threshold for an error rate."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RATE_FIELD_NUMBER: builtins.int
+    THRESHOLD_FIELD_NUMBER: builtins.int
+    RATE_LOWER_FIELD_NUMBER: builtins.int
+    RATE_UPPER_FIELD_NUMBER: builtins.int
+    SUPPORTED_FIELD_NUMBER: builtins.int
+    rate: builtins.float
+    threshold: builtins.float
+    rate_lower: builtins.float
+    """The 95% confidence interval of the true rate at this threshold."""
+    rate_upper: builtins.float
+    supported: builtins.bool
+    """Whether the gallery's own scores reach so far."""
+    def __init__(
+        self,
+        *,
+        rate: builtins.float = ...,
+        threshold: builtins.float = ...,
+        rate_lower: builtins.float = ...,
+        rate_upper: builtins.float = ...,
+        supported: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["rate", b"rate", "rate_lower", b"rate_lower", "rate_upper", b"rate_upper", "supported", b"supported", "threshold", b"threshold"]) -> None: ...
+
+Global___CalibratedPoint: typing_extensions.TypeAlias = CalibratedPoint
+
+@typing.final
+class SuspectedDuplicate(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: builtins.int
+    SECOND_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    first: builtins.str
+    """"galleries/{gallery}/identities/{identity}"."""
+    second: builtins.str
+    score: builtins.float
+    """Their highest cosine."""
+    def __init__(
+        self,
+        *,
+        first: builtins.str = ...,
+        second: builtins.str = ...,
+        score: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["first", b"first", "score", b"score", "second", b"second"]) -> None: ...
+
+Global___SuspectedDuplicate: typing_extensions.TypeAlias = SuspectedDuplicate
+
+@typing.final
+class CohortTable(google.protobuf.message.Message):
+    """Error rates by value of a label, at one threshold for all."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LABEL_KEY_FIELD_NUMBER: builtins.int
+    RATE_FIELD_NUMBER: builtins.int
+    THRESHOLD_FIELD_NUMBER: builtins.int
+    COHORTS_FIELD_NUMBER: builtins.int
+    LEFT_OUT_COUNT_FIELD_NUMBER: builtins.int
+    UNEQUAL_FIELD_NUMBER: builtins.int
+    label_key: builtins.str
+    rate: builtins.float
+    """False match rate of the whole gallery, and its threshold."""
+    threshold: builtins.float
+    left_out_count: builtins.int
+    """Values with too few identities, or beyond the most that are measured."""
+    unequal: builtins.bool
+    """Whether some cohort's rate is unequal beyond chance."""
+    @property
+    def cohorts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Cohort]:
+        """The largest first."""
+
+    def __init__(
+        self,
+        *,
+        label_key: builtins.str = ...,
+        rate: builtins.float = ...,
+        threshold: builtins.float = ...,
+        cohorts: collections.abc.Iterable[Global___Cohort] | None = ...,
+        left_out_count: builtins.int = ...,
+        unequal: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cohorts", b"cohorts", "label_key", b"label_key", "left_out_count", b"left_out_count", "rate", b"rate", "threshold", b"threshold", "unequal", b"unequal"]) -> None: ...
+
+Global___CohortTable: typing_extensions.TypeAlias = CohortTable
+
+@typing.final
+class Cohort(google.protobuf.message.Message):
+    """The strangers among the identities with one value of the label."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: builtins.int
+    IDENTITY_COUNT_FIELD_NUMBER: builtins.int
+    PAIR_COUNT_FIELD_NUMBER: builtins.int
+    RATE_FIELD_NUMBER: builtins.int
+    RATE_LOWER_FIELD_NUMBER: builtins.int
+    RATE_UPPER_FIELD_NUMBER: builtins.int
+    THRESHOLD_FIELD_NUMBER: builtins.int
+    UNEQUAL_FIELD_NUMBER: builtins.int
+    value: builtins.str
+    identity_count: builtins.int
+    pair_count: builtins.int
+    rate: builtins.float
+    """Their false match rate at the gallery's threshold, and its 95% confidence interval."""
+    rate_lower: builtins.float
+    rate_upper: builtins.float
+    threshold: builtins.float
+    """What they would need for the gallery's rate."""
+    unequal: builtins.bool
+    """Whether the rate differs from the gallery's beyond chance."""
+    def __init__(
+        self,
+        *,
+        value: builtins.str = ...,
+        identity_count: builtins.int = ...,
+        pair_count: builtins.int = ...,
+        rate: builtins.float = ...,
+        rate_lower: builtins.float = ...,
+        rate_upper: builtins.float = ...,
+        threshold: builtins.float = ...,
+        unequal: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["identity_count", b"identity_count", "pair_count", b"pair_count", "rate", b"rate", "rate_lower", b"rate_lower", "rate_upper", b"rate_upper", "threshold", b"threshold", "unequal", b"unequal", "value", b"value"]) -> None: ...
+
+Global___Cohort: typing_extensions.TypeAlias = Cohort
 
 @typing.final
 class VerifyGalleryIntegrityRequest(google.protobuf.message.Message):

@@ -70,6 +70,11 @@ class GalleryServiceStub(object):
                 request_serializer=visagedb_dot_v1_dot_galleries__pb2.CalibrateGalleryRequest.SerializeToString,
                 response_deserializer=visagedb_dot_v1_dot_galleries__pb2.CalibrateGalleryResponse.FromString,
                 _registered_method=True)
+        self.GetCalibration = channel.unary_unary(
+                '/visagedb.v1.GalleryService/GetCalibration',
+                request_serializer=visagedb_dot_v1_dot_galleries__pb2.GetCalibrationRequest.SerializeToString,
+                response_deserializer=visagedb_dot_v1_dot_galleries__pb2.GetCalibrationResponse.FromString,
+                _registered_method=True)
         self.VerifyGalleryIntegrity = channel.unary_unary(
                 '/visagedb.v1.GalleryService/VerifyGalleryIntegrity',
                 request_serializer=visagedb_dot_v1_dot_galleries__pb2.VerifyGalleryIntegrityRequest.SerializeToString,
@@ -125,8 +130,16 @@ class GalleryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CalibrateGallery(self, request, context):
-        """Measures the gallery's impostor scores, so that callers can ask for error rates.
-        Not implemented yet: answers UNIMPLEMENTED.
+        """Measures the gallery's impostor scores, so that callers can ask for error rates. A gallery
+        of some hundred identities is calibrated without being asked, and again as it grows. The
+        operation's metadata is a CalibrateGalleryMetadata, its response a Calibration.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCalibration(self, request, context):
+        """A calibration, by version or the latest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -185,6 +198,11 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.CalibrateGallery,
                     request_deserializer=visagedb_dot_v1_dot_galleries__pb2.CalibrateGalleryRequest.FromString,
                     response_serializer=visagedb_dot_v1_dot_galleries__pb2.CalibrateGalleryResponse.SerializeToString,
+            ),
+            'GetCalibration': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCalibration,
+                    request_deserializer=visagedb_dot_v1_dot_galleries__pb2.GetCalibrationRequest.FromString,
+                    response_serializer=visagedb_dot_v1_dot_galleries__pb2.GetCalibrationResponse.SerializeToString,
             ),
             'VerifyGalleryIntegrity': grpc.unary_unary_rpc_method_handler(
                     servicer.VerifyGalleryIntegrity,
@@ -387,6 +405,33 @@ class GalleryService(object):
             '/visagedb.v1.GalleryService/CalibrateGallery',
             visagedb_dot_v1_dot_galleries__pb2.CalibrateGalleryRequest.SerializeToString,
             visagedb_dot_v1_dot_galleries__pb2.CalibrateGalleryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCalibration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/visagedb.v1.GalleryService/GetCalibration',
+            visagedb_dot_v1_dot_galleries__pb2.GetCalibrationRequest.SerializeToString,
+            visagedb_dot_v1_dot_galleries__pb2.GetCalibrationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -137,6 +137,22 @@ _GalleryServiceCalibrateGalleryType = typing_extensions.TypeVar(
     ],
 )
 
+_GalleryServiceGetCalibrationType = typing_extensions.TypeVar(
+    '_GalleryServiceGetCalibrationType',
+    grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.galleries_pb2.GetCalibrationRequest,
+        visagedb.v1.galleries_pb2.GetCalibrationResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.galleries_pb2.GetCalibrationRequest,
+        visagedb.v1.galleries_pb2.GetCalibrationResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        visagedb.v1.galleries_pb2.GetCalibrationRequest,
+        visagedb.v1.galleries_pb2.GetCalibrationResponse,
+    ],
+)
+
 _GalleryServiceVerifyGalleryIntegrityType = typing_extensions.TypeVar(
     '_GalleryServiceVerifyGalleryIntegrityType',
     grpc.UnaryUnaryMultiCallable[
@@ -169,7 +185,7 @@ _GalleryServiceSnapshotGalleryType = typing_extensions.TypeVar(
     ],
 )
 
-class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceUpdateGalleryType, _GalleryServiceDeleteGalleryType, _GalleryServiceGetGalleryStatsType, _GalleryServiceCalibrateGalleryType, _GalleryServiceVerifyGalleryIntegrityType, _GalleryServiceSnapshotGalleryType]):
+class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceUpdateGalleryType, _GalleryServiceDeleteGalleryType, _GalleryServiceGetGalleryStatsType, _GalleryServiceCalibrateGalleryType, _GalleryServiceGetCalibrationType, _GalleryServiceVerifyGalleryIntegrityType, _GalleryServiceSnapshotGalleryType]):
     """Galleries: named sets of identities that share one embedding model."""
 
     @typing.overload
@@ -201,6 +217,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
         grpc.UnaryUnaryMultiCallable[
             visagedb.v1.galleries_pb2.CalibrateGalleryRequest,
             visagedb.v1.galleries_pb2.CalibrateGalleryResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            visagedb.v1.galleries_pb2.GetCalibrationRequest,
+            visagedb.v1.galleries_pb2.GetCalibrationResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             visagedb.v1.galleries_pb2.VerifyGalleryIntegrityRequest,
@@ -243,6 +263,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             visagedb.v1.galleries_pb2.CalibrateGalleryResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            visagedb.v1.galleries_pb2.GetCalibrationRequest,
+            visagedb.v1.galleries_pb2.GetCalibrationResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             visagedb.v1.galleries_pb2.VerifyGalleryIntegrityRequest,
             visagedb.v1.galleries_pb2.VerifyGalleryIntegrityResponse,
         ],
@@ -267,9 +291,13 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     """Counts, sizes, and the state of the search structures."""
 
     CalibrateGallery: _GalleryServiceCalibrateGalleryType
-    """Measures the gallery's impostor scores, so that callers can ask for error rates.
-    Not implemented yet: answers UNIMPLEMENTED.
+    """Measures the gallery's impostor scores, so that callers can ask for error rates. A gallery
+    of some hundred identities is calibrated without being asked, and again as it grows. The
+    operation's metadata is a CalibrateGalleryMetadata, its response a Calibration.
     """
+
+    GetCalibration: _GalleryServiceGetCalibrationType
+    """A calibration, by version or the latest."""
 
     VerifyGalleryIntegrity: _GalleryServiceVerifyGalleryIntegrityType
     """Proves that the stored data and the search structures agree.
@@ -309,6 +337,10 @@ GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         visagedb.v1.galleries_pb2.CalibrateGalleryRequest,
         visagedb.v1.galleries_pb2.CalibrateGalleryResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        visagedb.v1.galleries_pb2.GetCalibrationRequest,
+        visagedb.v1.galleries_pb2.GetCalibrationResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         visagedb.v1.galleries_pb2.VerifyGalleryIntegrityRequest,
@@ -373,9 +405,18 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         request: visagedb.v1.galleries_pb2.CalibrateGalleryRequest,
         context: _ServicerContext,
     ) -> typing.Union[visagedb.v1.galleries_pb2.CalibrateGalleryResponse, collections.abc.Awaitable[visagedb.v1.galleries_pb2.CalibrateGalleryResponse]]:
-        """Measures the gallery's impostor scores, so that callers can ask for error rates.
-        Not implemented yet: answers UNIMPLEMENTED.
+        """Measures the gallery's impostor scores, so that callers can ask for error rates. A gallery
+        of some hundred identities is calibrated without being asked, and again as it grows. The
+        operation's metadata is a CalibrateGalleryMetadata, its response a Calibration.
         """
+
+    @abc.abstractmethod
+    def GetCalibration(
+        self,
+        request: visagedb.v1.galleries_pb2.GetCalibrationRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[visagedb.v1.galleries_pb2.GetCalibrationResponse, collections.abc.Awaitable[visagedb.v1.galleries_pb2.GetCalibrationResponse]]:
+        """A calibration, by version or the latest."""
 
     @abc.abstractmethod
     def VerifyGalleryIntegrity(

@@ -110,8 +110,13 @@ class Identification(google.protobuf.message.Message):
     DECISION_FIELD_NUMBER: builtins.int
     BASIS_FIELD_NUMBER: builtins.int
     CANDIDATES_FIELD_NUMBER: builtins.int
+    FALSE_POSITIVE_PROBABILITY_FIELD_NUMBER: builtins.int
     decision: visagedb.v1.types_pb2.Decision.ValueType
     """About the best candidate."""
+    false_positive_probability: builtins.float
+    """How often a stranger's best score among the identities searched is at least as high as
+    the best candidate's. Unset when nothing tells.
+    """
     @property
     def face(self) -> visagedb.v1.types_pb2.DetectedFace:
         """Where the probe's face was found; unset for a template or an enrolled face."""
@@ -129,9 +134,11 @@ class Identification(google.protobuf.message.Message):
         decision: visagedb.v1.types_pb2.Decision.ValueType = ...,
         basis: visagedb.v1.types_pb2.DecisionBasis | None = ...,
         candidates: collections.abc.Iterable[Global___Candidate] | None = ...,
+        false_positive_probability: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["basis", b"basis", "face", b"face"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["basis", b"basis", "candidates", b"candidates", "decision", b"decision", "face", b"face"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_false_positive_probability", b"_false_positive_probability", "basis", b"basis", "face", b"face", "false_positive_probability", b"false_positive_probability"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_false_positive_probability", b"_false_positive_probability", "basis", b"basis", "candidates", b"candidates", "decision", b"decision", "face", b"face", "false_positive_probability", b"false_positive_probability"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_false_positive_probability", b"_false_positive_probability"]) -> typing.Literal["false_positive_probability"] | None: ...
 
 Global___Identification: typing_extensions.TypeAlias = Identification
 
@@ -352,11 +359,17 @@ class VerifyResponse(google.protobuf.message.Message):
     PROBE_FACE_FIELD_NUMBER: builtins.int
     OTHER_FACE_FIELD_NUMBER: builtins.int
     FACE_FIELD_NUMBER: builtins.int
+    FALSE_MATCH_PROBABILITY_FIELD_NUMBER: builtins.int
+    GALLERY_GENERATION_FIELD_NUMBER: builtins.int
     decision: visagedb.v1.types_pb2.Decision.ValueType
     score: builtins.float
     """Cosine similarity, -1 to 1."""
     face: builtins.str
     """The identity's best face, when an identity was the reference."""
+    false_match_probability: builtins.float
+    """How often a stranger's score is at least as high. Unset when nothing tells."""
+    gallery_generation: builtins.int
+    """The gallery's content at that time; 0 without a gallery."""
     @property
     def basis(self) -> visagedb.v1.types_pb2.DecisionBasis: ...
     @property
@@ -374,9 +387,12 @@ class VerifyResponse(google.protobuf.message.Message):
         probe_face: visagedb.v1.types_pb2.DetectedFace | None = ...,
         other_face: visagedb.v1.types_pb2.DetectedFace | None = ...,
         face: builtins.str = ...,
+        false_match_probability: builtins.float | None = ...,
+        gallery_generation: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["basis", b"basis", "other_face", b"other_face", "probe_face", b"probe_face"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["basis", b"basis", "decision", b"decision", "face", b"face", "other_face", b"other_face", "probe_face", b"probe_face", "score", b"score"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_false_match_probability", b"_false_match_probability", "basis", b"basis", "false_match_probability", b"false_match_probability", "other_face", b"other_face", "probe_face", b"probe_face"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_false_match_probability", b"_false_match_probability", "basis", b"basis", "decision", b"decision", "face", b"face", "false_match_probability", b"false_match_probability", "gallery_generation", b"gallery_generation", "other_face", b"other_face", "probe_face", b"probe_face", "score", b"score"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_false_match_probability", b"_false_match_probability"]) -> typing.Literal["false_match_probability"] | None: ...
 
 Global___VerifyResponse: typing_extensions.TypeAlias = VerifyResponse
 

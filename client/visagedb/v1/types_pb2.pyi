@@ -384,7 +384,9 @@ class OperatingPoint(google.protobuf.message.Message):
     """An explicit cosine threshold, -1 to 1."""
     max_false_positive_rate: builtins.float
     """A target error rate, 0 to 1: false match rate for verification, false positive
-    identification rate for identification. Needs a calibrated gallery.
+    identification rate for identification, over 0 and under 1. Answered by the gallery's
+    calibration, before there is one by the model card's table, and without either
+    refused as NOT_CALIBRATED.
     """
     def __init__(
         self,
@@ -407,19 +409,27 @@ class DecisionBasis(google.protobuf.message.Message):
     THRESHOLD_FIELD_NUMBER: builtins.int
     SOURCE_FIELD_NUMBER: builtins.int
     CALIBRATION_VERSION_FIELD_NUMBER: builtins.int
+    MAX_FALSE_POSITIVE_RATE_FIELD_NUMBER: builtins.int
+    EXTRAPOLATED_FIELD_NUMBER: builtins.int
     threshold: builtins.float
     """The threshold used, a cosine."""
     source: Global___ThresholdSource.ValueType
     """Where the threshold comes from."""
     calibration_version: builtins.str
     """The calibration used, where there was one."""
+    max_false_positive_rate: builtins.float
+    """The error rate asked for; 0 when none was."""
+    extrapolated: builtins.bool
+    """Nothing that was measured reaches that rate: the threshold rests on the form of the tail."""
     def __init__(
         self,
         *,
         threshold: builtins.float = ...,
         source: Global___ThresholdSource.ValueType = ...,
         calibration_version: builtins.str = ...,
+        max_false_positive_rate: builtins.float = ...,
+        extrapolated: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["calibration_version", b"calibration_version", "source", b"source", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["calibration_version", b"calibration_version", "extrapolated", b"extrapolated", "max_false_positive_rate", b"max_false_positive_rate", "source", b"source", "threshold", b"threshold"]) -> None: ...
 
 Global___DecisionBasis: typing_extensions.TypeAlias = DecisionBasis

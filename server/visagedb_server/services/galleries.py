@@ -3,14 +3,17 @@
 import grpc
 
 from visagedb.v1 import galleries_pb2, galleries_pb2_grpc
+from visagedb_indexer.clock import now_us
 from visagedb_indexer.database import Database
-from visagedb_indexer.errors import InvalidArgumentError
+from visagedb_indexer.errors import CalibrationNotFoundError
 from visagedb_indexer.gallery_values import GalleryPatch
 from visagedb_indexer.store import GalleryRecord
+from visagedb_indexer.validation import check_label_key
 from visagedb_indexer.values import ModelIdentity
-from visagedb_server import convert, names, paging
+from visagedb_server import convert, convert_calibration, names, paging
 from visagedb_server.calls import not_supported
 from visagedb_server.extraction import Extractor
+from visagedb_server.operations import Job, Operations
 
 _CHANGEABLE = ("display_name", "threshold", "score_fusion")
 
@@ -18,9 +21,10 @@ _CHANGEABLE = ("display_name", "threshold", "score_fusion")
 class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
     """Galleries: create, read, change, delete."""
 
-    def __init__(self, database: Database, extractor: Extractor) -> None:
+    def __init__(self, database: Database, extractor: Extractor, operations: Operations) -> None:
         self._database = database
         self._extractor = extractor
+        self._operations = operations
 
     def CreateGallery(  # noqa: N802
         self, request: galleries_pb2.CreateGalleryRequest, context: grpc.ServicerContext
@@ -108,13 +112,55 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
     ) -> galleries_pb2.GetGalleryStatsResponse:
         """Counts and sizes."""
         gallery = self._database.gallery(names.parse_gallery(request.name))
-        return galleries_pb2.GetGalleryStatsResponse(stats=convert.stats(gallery.stats()))
+        stats = convert.stats(gallery.stats())
+        if (calibration := gallery.calibrations.latest) is not None:
+            stats.calibration.CopyFrom(
+                convert_calibration.calibration(gallery.record.id, calibration)
+            )
+        return galleries_pb2.GetGalleryStatsResponse(stats=stats)
 
     def CalibrateGallery(  # noqa: N802
         self, request: galleries_pb2.CalibrateGalleryRequest, context: grpc.ServicerContext
     ) -> galleries_pb2.CalibrateGalleryResponse:
-        """Not implemented yet."""
-        raise not_supported("calibration")
+        """Starts a calibration."""
+        gallery = self._database.gallery(names.parse_gallery(request.name))
+        if request.label_key:
+            check_label_key(request.label_key, "label_key")
+        metadata = galleries_pb2.CalibrateGalleryMetadata(
+            gallery=request.name, create_time=convert.timestamp(now_us()), stage="waiting"
+        )
+
+        def work(job: Job) -> galleries_pb2.Calibration:
+            def progress(done: float, stage: str) -> None:
+                if metadata.stage == stage:
+                    job.check()
+                    return
+                metadata.progress, metadata.stage = done, stage
+                job.report(metadata)
+
+            made = gallery.calibrations.calibrate(progress, request.label_key)
+            metadata.progress, metadata.stage = 1.0, "done"
+            job.report(metadata)
+            return convert_calibration.calibration(gallery.record.id, made)
+
+        operation = self._operations.start("calibrate", request, metadata, work)
+        return galleries_pb2.CalibrateGalleryResponse(operation=operation)
+
+    def GetCalibration(  # noqa: N802
+        self, request: galleries_pb2.GetCalibrationRequest, context: grpc.ServicerContext
+    ) -> galleries_pb2.GetCalibrationResponse:
+        """A calibration by version, or the latest."""
+        gallery_id, version = names.parse_calibration(request.name)
+        calibrations = self._database.gallery(gallery_id).calibrations
+        found = calibrations.latest if version is None else calibrations.find(version)
+        if found is None:
+            raise CalibrationNotFoundError(
+                f"there is no {request.name}; it was forgotten, or never made",
+                {"calibration": request.name},
+            )
+        return galleries_pb2.GetCalibrationResponse(
+            calibration=convert_calibration.calibration(gallery_id, found)
+        )
 
     def VerifyGalleryIntegrity(  # noqa: N802
         self, request: galleries_pb2.VerifyGalleryIntegrityRequest, context: grpc.ServicerContext

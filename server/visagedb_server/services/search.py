@@ -21,7 +21,7 @@ from visagedb_indexer.store import GalleryRecord
 from visagedb_indexer.values import ExtractedFace, Extraction, ModelIdentity, Vector
 from visagedb_server import convert, names
 from visagedb_server.calls import deadline_of, not_supported
-from visagedb_server.decision import decide, threshold_for
+from visagedb_server.decision import Trial, decide, false_positive_probability, threshold_for
 from visagedb_server.extraction import (
     ExtractOptions,
     Extractor,
@@ -61,13 +61,21 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
             exact=request.exact,
             deadline=deadline_of(context),
         )
-        basis = threshold_for(request.operating_point, gallery, self._extractor, "identify")
+        trial = Trial("identify", gallery.calibrations.searched_identities(request.filter))
+        basis = threshold_for(request.operating_point, gallery, self._extractor, trial)
         faces, width, height = self._probe_faces(request.probe, gallery, context)
         _check_size(len(faces), options.top_k)
         response = search_pb2.IdentifyResponse(image_width=width, image_height=height)
         for face in faces:
             answer = gallery.identify(face.vector, options)
             response.identifications.append(_identification(gallery, face, answer, basis))
+            if answer.candidates:
+                _set_probability(
+                    response.identifications[-1],
+                    false_positive_probability(
+                        answer.candidates[0].score, gallery, self._extractor, trial
+                    ),
+                )
             response.gallery_generation = answer.generation
             response.index_generation = answer.index_generation
             response.exact = answer.exact
@@ -95,7 +103,8 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         gallery = None
         if request.gallery:
             gallery = self._database.gallery(names.parse_gallery(request.gallery))
-        basis = threshold_for(request.operating_point, gallery, self._extractor, "verify")
+        trial = Trial("verify")
+        basis = threshold_for(request.operating_point, gallery, self._extractor, trial)
         one = self._probe_face(request.probe, gallery, context)
         other = self._probe_face(request.other, gallery, context)
         score = max(-1.0, min(1.0, float(one.vector @ other.vector)))
@@ -105,6 +114,10 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
             score=score,
             probe_face=one.detection(),
             other_face=other.detection(),
+            false_match_probability=false_positive_probability(
+                score, gallery, self._extractor, trial
+            ),
+            gallery_generation=gallery.counters.generation if gallery else 0,
         )
 
     def _verify_identity(
@@ -116,8 +129,9 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
                 "the identity belongs to another gallery", {"field": "identity"}
             )
         gallery = self._database.gallery(gallery_id)
-        gallery.identity(identity_id)
-        basis = threshold_for(request.operating_point, gallery, self._extractor, "verify")
+        trial = Trial("verify", gallery.identity(identity_id).face_count)
+        basis = threshold_for(request.operating_point, gallery, self._extractor, trial)
+        generation = gallery.counters.generation
         probe = self._probe_face(request.probe, gallery, context)
         score, best = gallery.compare(probe.vector, identity_id)
         return search_pb2.VerifyResponse(
@@ -126,6 +140,10 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
             score=score,
             probe_face=probe.detection(),
             face=names.face_name(gallery_id, identity_id, best.id),
+            false_match_probability=false_positive_probability(
+                score, gallery, self._extractor, trial
+            ),
+            gallery_generation=generation,
         )
 
     def DetectFaces(  # noqa: N802
@@ -234,6 +252,11 @@ def _check_size(faces: int, top_k: int) -> None:
 def _from_image(face: ExtractedFace) -> _ProbeFace:
     assert face.vector is not None
     return _ProbeFace(face.vector, face)
+
+
+def _set_probability(answer: search_pb2.Identification, probability: float | None) -> None:
+    if probability is not None:
+        answer.false_positive_probability = probability
 
 
 def _identification(
