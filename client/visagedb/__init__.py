@@ -27,6 +27,14 @@ from visagedb._answers import (
 )
 from visagedb._async_client import AsyncClient
 from visagedb._bulk import BulkProgress, EnrollItem, EnrollResult
+from visagedb._calibration import (
+    Calibration,
+    Cohort,
+    CohortTable,
+    OperatingPoint,
+    ScoreTail,
+    SuspectedDuplicate,
+)
 from visagedb._channel import DEFAULT_ADDRESS
 from visagedb._client import Client
 from visagedb._errors import (
@@ -125,6 +133,7 @@ __all__ = [
     "AsyncOperation",
     "Box",
     "BulkProgress",
+    "Calibration",
     "CalibrationNotFoundError",
     "Candidate",
     "Client",
@@ -132,6 +141,8 @@ __all__ = [
     "ClusterMember",
     "Clustering",
     "ClusteringNotFoundError",
+    "Cohort",
+    "CohortTable",
     "CorruptImageError",
     "DataDirectoryLockedError",
     "DeadlineExceededError",
@@ -190,6 +201,7 @@ __all__ = [
     "NotFoundError",
     "NotImplementedByServerError",
     "NotUndoableError",
+    "OperatingPoint",
     "Operation",
     "OperationNotFoundError",
     "OperationStatus",
@@ -202,12 +214,14 @@ __all__ = [
     "RequestIdReusedError",
     "ResourceExhaustedError",
     "ScoreFusion",
+    "ScoreTail",
     "SearchState",
     "SearchStats",
     "ServerUnreachableError",
     "SeveralFacesError",
     "StorageCorruptError",
     "StorageFullError",
+    "SuspectedDuplicate",
     "Template",
     "ThresholdSource",
     "UnauthenticatedError",

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from visagedb._calibration import Calibration
 from visagedb._names import last_id, segment
 from visagedb._values import (
     Decision,
@@ -22,11 +23,16 @@ class DecisionBasis:
         threshold: The cosine that divides MATCH from NO_MATCH.
         source: Where it comes from.
         calibration_version: The calibration used; empty without one.
+        max_false_positive_rate: The error rate asked for; None when none was.
+        extrapolated: Nothing that was measured reaches that rate: the threshold rests on the
+            form of the tail.
     """
 
     threshold: float
     source: ThresholdSource
     calibration_version: str = ""
+    max_false_positive_rate: float | None = None
+    extrapolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +66,15 @@ class Identification:
         decision: About the best candidate.
         basis: The threshold behind the decision.
         candidates: Distinct identities, best first.
+        false_positive_probability: How often a stranger's best score among the identities
+            searched is at least as high as the best candidate's; None when nothing tells.
     """
 
     face: DetectedFace | None
     decision: Decision
     basis: DecisionBasis
     candidates: tuple[Candidate, ...]
+    false_positive_probability: float | None = None
 
     @property
     def is_match(self) -> bool:
@@ -129,6 +138,9 @@ class Verification:
         probe_face: Where the probe was found; None unless it was an image.
         other_face: Where the other was found; None unless it was an image.
         face: The identity's best face, when an identity was the reference.
+        false_match_probability: How often a stranger's score is at least as high; None when
+            nothing tells.
+        gallery_generation: The gallery's content at that time; 0 without a gallery.
     """
 
     decision: Decision
@@ -137,6 +149,8 @@ class Verification:
     probe_face: DetectedFace | None
     other_face: DetectedFace | None
     face: str
+    false_match_probability: float | None = None
+    gallery_generation: int = 0
 
     @property
     def is_match(self) -> bool:
@@ -264,7 +278,8 @@ class OperationStatus:
         stage: What is being done.
         gallery: Id of the gallery it works on; empty when unknown.
         error: Why it failed; None while it runs and when it went well.
-        clustering: Its result; None until it went well.
+        clustering: What a clustering found; None until it went well.
+        calibration: What a calibration found; None until it went well.
     """
 
     name: str
@@ -275,6 +290,7 @@ class OperationStatus:
     create_time: datetime | None
     error: Exception | None
     clustering: Clustering | None
+    calibration: Calibration | None = None
 
     @property
     def id(self) -> str:

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from visagedb import _bulk as bulk
-from visagedb._answers import OperationStatus
+from visagedb._api import calibrations as calibrations_api
 from visagedb._api import clusters as clusters_api
 from visagedb._api import faces as faces_api
 from visagedb._api import galleries as galleries_api
@@ -101,12 +101,12 @@ def _listing(
 
 
 def _starting(
-    function: Callable[P, Started[OperationStatus]],
-) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, AsyncOperation]]:
-    async def run(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> AsyncOperation:
+    function: Callable[P, Started[T]],
+) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, AsyncOperation[T]]]:
+    async def run(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> AsyncOperation[T]:
         return AsyncOperation(self, await self._connection.run(function(*args, **kwargs).call))
 
-    return as_method(run, function, lambda _: AsyncOperation)
+    return as_method(run, function, lambda answer: GenericAlias(AsyncOperation, (answer,)))
 
 
 class AsyncClient:
@@ -165,6 +165,8 @@ class AsyncClient:
     update_gallery = _method(galleries_api.update_gallery)
     delete_gallery = _method(galleries_api.delete_gallery)
     gallery_stats = _method(galleries_api.gallery_stats)
+    calibrate = _starting(calibrations_api.calibrate)
+    get_calibration = _method(calibrations_api.get_calibration)
 
     create_identity = _method(identities_api.create_identity)
     get_identity = _method(identities_api.get_identity)

@@ -74,10 +74,10 @@ class Pages(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Started(Generic[T_co]):
-    """A call that starts a long-running operation.
+    """A call that starts a long-running operation with a result of type `T_co`.
 
     Attributes:
         call: Its answer is the operation's first status.
     """
 
-    call: Call[T_co]
+    call: Call[Any]

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import grpc
 
 from visagedb import _bulk as bulk
-from visagedb._answers import OperationStatus
+from visagedb._api import calibrations as calibrations_api
 from visagedb._api import clusters as clusters_api
 from visagedb._api import faces as faces_api
 from visagedb._api import galleries as galleries_api
@@ -92,12 +92,12 @@ def _listing(
 
 
 def _starting(
-    function: Callable[P, Started[OperationStatus]],
-) -> Callable[Concatenate["Client", P], Operation]:
-    def run(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Operation:
+    function: Callable[P, Started[T]],
+) -> Callable[Concatenate["Client", P], Operation[T]]:
+    def run(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Operation[T]:
         return Operation(self, self._connection.run(function(*args, **kwargs).call))
 
-    return as_method(run, function, lambda _: Operation)
+    return as_method(run, function, lambda answer: GenericAlias(Operation, (answer,)))
 
 
 class Client:
@@ -159,6 +159,8 @@ class Client:
     update_gallery = _method(galleries_api.update_gallery)
     delete_gallery = _method(galleries_api.delete_gallery)
     gallery_stats = _method(galleries_api.gallery_stats)
+    calibrate = _starting(calibrations_api.calibrate)
+    get_calibration = _method(calibrations_api.get_calibration)
 
     create_identity = _method(identities_api.create_identity)
     get_identity = _method(identities_api.get_identity)

@@ -1,16 +1,16 @@
 """What the server answers, from protobuf to frozen values. Pure functions."""
 
-from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
 from google.longrunning import operations_pb2
 from google.protobuf.json_format import MessageToDict
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from visagedb import _answers as answers
+from visagedb import _convert_calibration as calibrations
 from visagedb import _resources as resources
 from visagedb import _values as values
+from visagedb._moments import moment
 from visagedb._names import segment
 from visagedb._translate import error_from_operation
 from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2, search_pb2, types_pb2
@@ -37,13 +37,6 @@ _OUTCOMES: Final = {
     identities_pb2.ENROLL_OUTCOME_ENROLLED: values.EnrollOutcome.ENROLLED,
     identities_pb2.ENROLL_OUTCOME_ALREADY_ENROLLED: values.EnrollOutcome.ALREADY_ENROLLED,
 }
-
-
-def moment(message: Timestamp) -> datetime | None:
-    """A moment in UTC; None when it was never set."""
-    if not message.seconds and not message.nanos:
-        return None
-    return message.ToDatetime(tzinfo=UTC)
 
 
 def model_identity(message: types_pb2.ModelIdentity) -> values.ModelIdentity:
@@ -148,6 +141,9 @@ def gallery_stats(message: galleries_pb2.GalleryStats) -> resources.GalleryStats
         search=_search_stats(message.search),
         storage_used_bytes=message.storage.used_bytes,
         storage_file_bytes=message.storage.file_bytes,
+        calibration=calibrations.calibration(message.calibration)
+        if message.HasField("calibration")
+        else None,
     )
 
 
@@ -194,6 +190,8 @@ def _basis(message: types_pb2.DecisionBasis) -> answers.DecisionBasis:
         threshold=message.threshold,
         source=_THRESHOLD_SOURCES.get(message.source, values.ThresholdSource.UNKNOWN),
         calibration_version=message.calibration_version,
+        max_false_positive_rate=message.max_false_positive_rate or None,
+        extrapolated=message.extrapolated,
     )
 
 
@@ -213,6 +211,9 @@ def _identification(message: search_pb2.Identification) -> answers.Identificatio
         decision=_DECISIONS.get(message.decision, values.Decision.UNKNOWN),
         basis=_basis(message.basis),
         candidates=tuple(_candidate(c) for c in message.candidates),
+        false_positive_probability=message.false_positive_probability
+        if message.HasField("false_positive_probability")
+        else None,
     )
 
 
@@ -237,6 +238,10 @@ def verification(message: search_pb2.VerifyResponse) -> answers.Verification:
         probe_face=detected_face(message.probe_face) if message.HasField("probe_face") else None,
         other_face=detected_face(message.other_face) if message.HasField("other_face") else None,
         face=message.face,
+        false_match_probability=message.false_match_probability
+        if message.HasField("false_match_probability")
+        else None,
+        gallery_generation=message.gallery_generation,
     )
 
 
@@ -294,17 +299,22 @@ def cluster_member(message: clusters_pb2.ClusterMember) -> answers.ClusterMember
 
 def operation_status(message: operations_pb2.Operation) -> answers.OperationStatus:
     """A long-running operation at this moment."""
+    metadata: clusters_pb2.ClusterMetadata | galleries_pb2.CalibrateGalleryMetadata
     metadata = clusters_pb2.ClusterMetadata()
-    message.metadata.Unpack(metadata)
-    response = clusters_pb2.Clustering()
-    has_response = message.HasField("response") and message.response.Unpack(response)
+    if not message.metadata.Unpack(metadata):
+        metadata = galleries_pb2.CalibrateGalleryMetadata()
+        message.metadata.Unpack(metadata)
+    grouped, measured = clusters_pb2.Clustering(), galleries_pb2.Calibration()
+    is_clustering = message.HasField("response") and message.response.Unpack(grouped)
+    is_calibration = message.HasField("response") and message.response.Unpack(measured)
     return answers.OperationStatus(
         name=message.name,
         done=message.done,
-        progress=1.0 if has_response else metadata.progress,
+        progress=1.0 if is_clustering or is_calibration else metadata.progress,
         stage=metadata.stage,
         gallery=segment(metadata.gallery, "galleries"),
         create_time=moment(metadata.create_time),
         error=error_from_operation(message),
-        clustering=clustering(response) if has_response else None,
+        clustering=clustering(grouped) if is_clustering else None,
+        calibration=calibrations.calibration(measured) if is_calibration else None,
     )

@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from visagedb._answers import Clustering, OperationStatus
+from visagedb._answers import OperationStatus
 from visagedb._errors import DeadlineExceededError, InternalError
 from visagedb._names import last_id
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 POLL_SECONDS_MIN: Final = 0.05
 POLL_SECONDS_MAX: Final = 1.0
+
+Result = TypeVar("Result")
 
 ProgressCallback = Callable[[OperationStatus], None]
 
@@ -44,7 +46,7 @@ class _Handle:
         return f"<{type(self).__name__} {self.name} done={self.status.done}>"
 
 
-class Operation(_Handle):
+class Operation(_Handle, Generic[Result]):
     """A handle on a long-running operation.
 
     Attributes:
@@ -71,7 +73,7 @@ class Operation(_Handle):
 
     def result(
         self, timeout: float | None = None, *, progress: ProgressCallback | None = None
-    ) -> Clustering:
+    ) -> Result:
         """Waits for the end.
 
         Args:
@@ -89,10 +91,11 @@ class Operation(_Handle):
             _report(progress, self.status)
             time.sleep(pause)
         _report(progress, self.status)
-        return _outcome(self.status)
+        result: Result = _outcome(self.status)
+        return result
 
 
-class AsyncOperation(_Handle):
+class AsyncOperation(_Handle, Generic[Result]):
     """A handle on a long-running operation; see `Operation`."""
 
     def __init__(self, client: "AsyncClient", status: OperationStatus) -> None:
@@ -115,7 +118,7 @@ class AsyncOperation(_Handle):
 
     async def result(
         self, timeout: float | None = None, *, progress: ProgressCallback | None = None
-    ) -> Clustering:
+    ) -> Result:
         """Waits for the end; see `Operation.result`."""
         for pause in _pauses(self, timeout):
             if (await self.refresh()).done:
@@ -123,7 +126,8 @@ class AsyncOperation(_Handle):
             _report(progress, self.status)
             await asyncio.sleep(pause)
         _report(progress, self.status)
-        return _outcome(self.status)
+        result: Result = _outcome(self.status)
+        return result
 
 
 def _pauses(handle: _Handle, timeout: float | None) -> Iterator[float]:
@@ -147,13 +151,14 @@ def _report(progress: ProgressCallback | None, status: OperationStatus) -> None:
         progress(status)
 
 
-def _outcome(status: OperationStatus) -> Clustering:
+def _outcome(status: OperationStatus) -> Any:
     if status.error is not None:
         raise status.error
-    if status.clustering is None:
+    result = status.clustering or status.calibration
+    if result is None:
         raise InternalError(
             f"operation {status.name} ended without a result this client knows",
             code="INTERNAL",
             reason="INTERNAL",
         )
-    return status.clustering
+    return result

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from visagedb._calibration import Calibration
 from visagedb._names import last_id, segment
 from visagedb._values import (
     DetectedFace,
@@ -102,6 +103,7 @@ class GalleryStats:
     Attributes:
         storage_used_bytes: Bytes of the database in use.
         storage_file_bytes: Bytes of the database file.
+        calibration: The latest; None until there is one.
     """
 
     identity_count: int
@@ -110,6 +112,7 @@ class GalleryStats:
     search: SearchStats
     storage_used_bytes: int
     storage_file_bytes: int
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ def cluster(
     threshold: float | None = None,
     filter: str = "",  # noqa: A002 (the API's own word)
     timeout: float | None = None,
-) -> Started[OperationStatus]:
+) -> Started[Clustering]:
     """Starts to group the faces of a gallery by person, whatever they are enrolled as.
 
     Args:

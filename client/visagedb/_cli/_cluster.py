@@ -4,14 +4,13 @@ from itertools import islice
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
-from visagedb._answers import Cluster, Clustering, ClusterMember, OperationStatus
+from visagedb._answers import Cluster, Clustering, ClusterMember
 from visagedb._cli._options import FilterOption, GalleryArgument
+from visagedb._cli._progress import waited
 from visagedb._cli._session import Session, command
 from visagedb._cli._tables import counted, listing
-from visagedb._operation import Operation
 
 MEMBERS_SHOWN = 8
 
@@ -33,7 +32,7 @@ def cluster(
 ) -> None:
     """Group the faces of a gallery by person, without regard to who they are enrolled as."""
     operation = session.client.cluster(gallery, threshold=threshold, filter=label_filter)
-    clustering = _wait(session, operation)
+    clustering = waited(session, operation, "clustering")
     found = session.client.clusters(clustering, min_size=min_size)
     groups = [
         (group, list(session.client.cluster_members(group)))
@@ -44,23 +43,6 @@ def cluster(
         "clusters": [{"cluster": group, "members": members} for group, members in groups],
     }
     session.show(document, _table(clustering, groups))
-
-
-def _wait(session: Session, operation: Operation) -> Clustering:
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, console=session.err, disable=session.as_json) as progress:
-        task = progress.add_task("clustering", total=1.0)
-
-        def advance(status: OperationStatus) -> None:
-            progress.update(
-                task, completed=status.progress, description=status.stage or "clustering"
-            )
-
-        try:
-            return operation.result(progress=advance)
-        except KeyboardInterrupt:
-            operation.cancel()
-            raise
 
 
 def _table(clustering: Clustering, groups: list[tuple[Cluster, list[ClusterMember]]]) -> Table:

@@ -5,12 +5,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from visagedb._cli._options import GalleryArgument
+from visagedb._cli import _calibration
+from visagedb._cli._calibration import summary
+from visagedb._cli._options import FusionOption, GalleryArgument
 from visagedb._cli._session import Session, command
 from visagedb._cli._tables import facts, listing, when
 from visagedb._resources import Gallery, GalleryStats
 
 app = typer.Typer(name="gallery", help="Galleries: sets of people.", no_args_is_help=True)
+_calibration.register(app)
 
 
 @command(app, "create")
@@ -107,6 +110,7 @@ def _facts(gallery: Gallery, stats: GalleryStats | None = None) -> Table:
         )
         rows["search memory"] = f"{stats.search.memory_bytes / 1e6:,.1f} MB"
         rows["storage"] = f"{stats.storage_used_bytes / 1e6:,.1f} MB used"
+        rows["calibration"] = summary(stats.calibration)
         loss = stats.search.mate_loss
         if loss is not None:
             rows["lost mates"] = f"{loss.measured:.4%} (bound {loss.bound:.4%})"

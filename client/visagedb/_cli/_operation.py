@@ -43,7 +43,9 @@ def show(session: Session, operation: OperationArgument) -> None:
         "stage": found.stage,
         "started": when(found.create_time),
         "error": "" if found.error is None else str(found.error),
-        "result": "" if found.clustering is None else found.clustering.name,
+        "result": next(
+            (result.name for result in (found.clustering, found.calibration) if result), ""
+        ),
     }
     session.show({"operation": found}, facts(rows))
 

@@ -24,6 +24,7 @@ from visagedb._cli._tables import (
     facts,
     labels_text,
     listing,
+    rate_text,
     threshold_text,
 )
 from visagedb._values import FaceSelection
@@ -118,6 +119,9 @@ def _identification(identification: Identification, number: int) -> RenderableTy
             style="green" if matches else None,
         )
     table.caption = f"threshold {threshold_text(identification.basis)}"
+    if identification.false_positive_probability is not None:
+        chance = rate_text(identification.false_positive_probability)
+        table.caption += f"; a stranger reaches the best score with probability {chance}"
     return Group(heading, table if identification.candidates else Text("  no candidates"))
 
 
@@ -126,6 +130,7 @@ def _verification(result: Verification) -> Table:
         {
             "score": f"{result.score:.3f}",
             "threshold": threshold_text(result.basis),
+            "false match probability": rate_text(result.false_match_probability),
             "first face": face_text(result.probe_face),
             "second face": face_text(result.other_face),
             "best enrolled face": result.face,

@@ -57,7 +57,21 @@ def threshold_text(basis: DecisionBasis) -> str:
     """The threshold of a decision and where it comes from."""
     if basis.source is ThresholdSource.UNKNOWN:
         return "none; give --threshold"
-    return f"{basis.threshold:.3f} ({basis.source})"
+    where = str(basis.source)
+    if basis.calibration_version:
+        where += f" {basis.calibration_version}"
+    if basis.max_false_positive_rate is not None:
+        where += f" for {rate_text(basis.max_false_positive_rate)}"
+    if basis.extrapolated:
+        where += ", extrapolated"
+    return f"{basis.threshold:.3f} ({where})"
+
+
+def rate_text(rate: float | None) -> str:
+    """An error rate in percent, a small one as a power of ten; empty for None."""
+    if rate is None:
+        return ""
+    return f"{100 * rate:.3g}%" if rate >= 1e-4 else f"{rate:.2g}"
 
 
 def box_text(face: DetectedFace) -> str:
