@@ -1,0 +1,1 @@
+"""Clustering faces by person: quality against peers, and growth."""
