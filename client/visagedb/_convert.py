@@ -27,7 +27,13 @@ _THRESHOLD_SOURCES: Final = {
     types_pb2.THRESHOLD_SOURCE_MODEL: values.ThresholdSource.MODEL,
     types_pb2.THRESHOLD_SOURCE_CALIBRATION: values.ThresholdSource.CALIBRATION,
 }
-_SCORE_FUSIONS: Final = {galleries_pb2.SCORE_FUSION_MAXIMUM: values.ScoreFusion.MAXIMUM}
+_SCORE_FUSIONS: Final = {
+    galleries_pb2.SCORE_FUSION_MAXIMUM: values.ScoreFusion.MAXIMUM,
+    galleries_pb2.SCORE_FUSION_MEAN_OF_BEST: values.ScoreFusion.MEAN_OF_BEST,
+    galleries_pb2.SCORE_FUSION_MEAN_VECTOR: values.ScoreFusion.MEAN_VECTOR,
+    galleries_pb2.SCORE_FUSION_QUALITY_WEIGHTED: values.ScoreFusion.QUALITY_WEIGHTED,
+    galleries_pb2.SCORE_FUSION_ADAPTIVE_MEAN: values.ScoreFusion.ADAPTIVE_MEAN,
+}
 _SEARCH_STATES: Final = {
     galleries_pb2.SEARCH_STATE_EXACT: values.SearchState.EXACT,
     galleries_pb2.SEARCH_STATE_BUILDING: values.SearchState.BUILDING,

@@ -63,6 +63,15 @@ class ScoreFusion(StrEnum):
     """How several faces of one identity make one score."""
 
     MAXIMUM = "maximum"
+    """The best face counts."""
+    MEAN_OF_BEST = "mean_of_best"
+    """The mean of the scores of the best two faces."""
+    MEAN_VECTOR = "mean_vector"
+    """The score of the mean of the faces."""
+    QUALITY_WEIGHTED = "quality_weighted"
+    """The same, with better faces counting more."""
+    ADAPTIVE_MEAN = "adaptive_mean"
+    """The same, with those faces counting more that resemble the probe more."""
     UNKNOWN = "unknown"
 
 

@@ -21,6 +21,8 @@ from visagedb_indexer.validation import check_same_model
 from visagedb_indexer.values import (
     Box,
     ExtractedFace,
+    FaceScope,
+    Fusion,
     Landmarks,
     ModelIdentity,
     Point,
@@ -34,6 +36,17 @@ _STATES = {
     EngineState.BUILDING: galleries_pb2.SEARCH_STATE_BUILDING,
     EngineState.COMPACT: galleries_pb2.SEARCH_STATE_COMPACT,
 }
+
+_FUSIONS = {
+    galleries_pb2.SCORE_FUSION_MAXIMUM: Fusion.MAXIMUM,
+    galleries_pb2.SCORE_FUSION_MEAN_OF_BEST: Fusion.MEAN_OF_BEST,
+    galleries_pb2.SCORE_FUSION_MEAN_VECTOR: Fusion.MEAN_VECTOR,
+    galleries_pb2.SCORE_FUSION_QUALITY_WEIGHTED: Fusion.QUALITY_WEIGHTED,
+    galleries_pb2.SCORE_FUSION_ADAPTIVE_MEAN: Fusion.ADAPTIVE_MEAN,
+}
+_FUSION_NUMBERS = {fusion: number for number, fusion in _FUSIONS.items()}
+_FUSION_DEFAULT = Fusion.ADAPTIVE_MEAN
+"""Measured: docs/decisions/0011-fusion-and-templates.md."""
 
 # What a Timestamp may hold, by its own definition.
 _SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799
@@ -69,6 +82,19 @@ def model(identity: ModelIdentity) -> types_pb2.ModelIdentity:
     )
 
 
+def fusion(number: int) -> Fusion:
+    """How faces are fused; the default for one that is not said.
+
+    Raises:
+        InvalidArgumentError: It is not known.
+    """
+    if number == galleries_pb2.SCORE_FUSION_UNSPECIFIED:
+        return _FUSION_DEFAULT
+    if number not in _FUSIONS:
+        raise InvalidArgumentError("unknown score fusion", {"field": "score_fusion"})
+    return _FUSIONS[number]
+
+
 def gallery(source: Gallery) -> galleries_pb2.Gallery:
     """A gallery with its counts."""
     record, counters = source.record, source.counters
@@ -78,7 +104,7 @@ def gallery(source: Gallery) -> galleries_pb2.Gallery:
         display_name=record.display_name,
         model=model(record.model),
         embedding=galleries_pb2.EmbeddingOptions(flip_averaging=record.flip_averaging),
-        score_fusion=galleries_pb2.SCORE_FUSION_MAXIMUM,
+        score_fusion=_FUSION_NUMBERS[record.fusion],
         threshold=record.threshold,
         create_time=timestamp(record.create_time_us),
         update_time=timestamp(record.update_time_us),

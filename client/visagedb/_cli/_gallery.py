@@ -28,8 +28,14 @@ def create(
         int, typer.Option(help="Length of vectors, for a model the server does not run.")
     ] = 0,
     flip_averaging: Annotated[
-        bool, typer.Option("--flip-averaging", help="Fewer errors for twice the embedding time.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--flip-averaging/--no-flip-averaging",
+            help="Fewer errors for twice the embedding time; on unless said otherwise.",
+            show_default=False,
+        ),
+    ] = None,
+    fusion: FusionOption = None,
     threshold: Annotated[
         float | None, typer.Option(help="The gallery's own decision threshold, a cosine.")
     ] = None,
@@ -41,6 +47,7 @@ def create(
         model=model,
         dimension=dimension,
         flip_averaging=flip_averaging,
+        score_fusion=None if fusion is None else fusion.value,
         threshold=threshold,
     )
     session.show({"gallery": made}, _facts(made))
@@ -98,6 +105,7 @@ def _facts(gallery: Gallery, stats: GalleryStats | None = None) -> Table:
         "display name": gallery.display_name,
         "model": _model(gallery),
         "flip averaging": "on" if gallery.flip_averaging else "off",
+        "score fusion": gallery.score_fusion.value.replace("_", " "),
         "threshold": "the model's" if gallery.threshold is None else f"{gallery.threshold:.3f}",
         "people": f"{gallery.identity_count:,}",
         "faces": f"{gallery.face_count:,}",

@@ -27,3 +27,22 @@ class OneFace(StrEnum):
     ONLY = "only"
     LARGEST = "largest"
     CENTRAL = "central"
+
+
+class Fusion(StrEnum):
+    """How several faces make one score; `ScoreFusion` without the unknown one."""
+
+    MAXIMUM = "maximum"
+    MEAN_OF_BEST = "mean_of_best"
+    MEAN_VECTOR = "mean_vector"
+    QUALITY_WEIGHTED = "quality_weighted"
+    ADAPTIVE_MEAN = "adaptive_mean"
+
+
+FusionOption = Annotated[
+    Fusion | None,
+    typer.Option(
+        help="How several faces of one person make one score; adaptive_mean if not given.",
+        show_default=False,
+    ),
+]

@@ -12,7 +12,7 @@ from visagedb_indexer.validation import check_label_key
 from visagedb_indexer.values import ModelIdentity
 from visagedb_server import convert, convert_calibration, names, paging
 from visagedb_server.calls import not_supported
-from visagedb_server.extraction import Extractor
+from visagedb_server.extraction import FLIP_AVERAGING_DEFAULT, Extractor
 from visagedb_server.operations import Job, Operations
 
 _CHANGEABLE = ("display_name", "threshold", "score_fusion")
@@ -31,7 +31,7 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
     ) -> galleries_pb2.CreateGalleryResponse:
         """Creates a gallery."""
         asked = request.gallery
-        _check_fusion(asked.score_fusion)
+        fusion = convert.fusion(asked.score_fusion)
         model = self._extractor.identity(
             ModelIdentity(
                 name=asked.model.name,
@@ -47,12 +47,19 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
             model=model,
             create_time_us=0,
             update_time_us=0,
-            flip_averaging=asked.embedding.flip_averaging,
+            flip_averaging=self._flip_averaging(asked, model),
             display_name=asked.display_name,
             threshold=asked.threshold if asked.HasField("threshold") else None,
+            fusion=fusion,
         )
         gallery = self._database.create_gallery(new, request.request_id)
         return galleries_pb2.CreateGalleryResponse(gallery=convert.gallery(gallery))
+
+    def _flip_averaging(self, asked: galleries_pb2.Gallery, model: ModelIdentity) -> bool:
+        """What was asked for; else what identifies best, where this server makes the vectors."""
+        if asked.HasField("embedding"):
+            return asked.embedding.flip_averaging
+        return FLIP_AVERAGING_DEFAULT and self._extractor.card(model.name) is not None
 
     def GetGallery(  # noqa: N802
         self, request: galleries_pb2.GetGalleryRequest, context: grpc.ServicerContext
@@ -82,8 +89,7 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
         """Changes settings."""
         asked = request.gallery
         fields = convert.masked(request.update_mask.paths, _CHANGEABLE)
-        if "score_fusion" in fields:
-            _check_fusion(asked.score_fusion)
+        fusion = convert.fusion(asked.score_fusion) if "score_fusion" in fields else None
         with_threshold = "threshold" in fields
         gallery = self._database.gallery(names.parse_gallery(asked.name))
         gallery.update(
@@ -93,6 +99,7 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
                     asked.threshold if with_threshold and asked.HasField("threshold") else None
                 ),
                 clear_threshold=with_threshold and not asked.HasField("threshold"),
+                fusion=fusion,
             ),
             asked.etag,
         )
@@ -173,9 +180,3 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
     ) -> galleries_pb2.SnapshotGalleryResponse:
         """Not implemented yet."""
         raise not_supported("taking snapshots")
-
-
-def _check_fusion(fusion: int) -> None:
-    allowed = (galleries_pb2.SCORE_FUSION_UNSPECIFIED, galleries_pb2.SCORE_FUSION_MAXIMUM)
-    if fusion not in allowed:
-        raise InvalidArgumentError("unknown score fusion", {"field": "score_fusion"})
