@@ -86,6 +86,10 @@ MATE_LOSS_BOUND: Final = 0.001
 TOMBSTONES_MAX: Final = 1000
 SEGMENT_ROWS_MAX: Final = 1 << 20
 """Keeps the write sections of one segment short."""
+AUDIT_FACES_MAX: Final = 500_000
+AUDIT_FINDINGS_MAX: Final = 10_000
+"""Of each kind."""
+AUDITS_KEPT_MAX: Final = 20
 FUSED_WIDENING: Final = 3
 """So many times the identities asked for are scored with all of their faces."""
 FUSED_CANDIDATES_MIN: Final = 32
@@ -105,11 +109,20 @@ CALIBRATIONS_KEPT_MAX: Final = 20
 """Older ones are forgotten: decisions name the version they were taken by."""
 SUSPECTED_DUPLICATES_KEPT_MAX: Final = 100
 
+# Operations
+OPERATIONS_KEPT_MAX: Final = 1000
+"""Finished operations; the oldest beyond this are forgotten."""
+OPERATION_SECONDS_KEPT: Final = 30 * 24 * 3600.0
+OPERATION_WAITERS_MAX: Final = 8
+"""Calls that may wait for an operation; each holds one of the server's threads."""
+
 # Clustering
+CLUSTER_EDITS_MAX: Final = 10_000
+"""Joins and splits by hand in one clustering."""
 CLUSTERINGS_KEPT_MAX: Final = 20
 """Per gallery; the oldest results beyond this are forgotten."""
-CLUSTER_FACES_MAX: Final = 10_000
-"""The exact graph compares every pair; beyond this it would not be a short job."""
+CLUSTER_FACES_MAX: Final = 10_000_000
+"""In one run; the work grows faster than their number."""
 
 # Evaluation
 EVALUATED_FACES_MAX: Final = 16_000

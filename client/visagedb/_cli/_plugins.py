@@ -1,4 +1,4 @@
-"""Commands of other packages: serve, models, doctor."""
+"""Commands of other packages: serve, models, doctor, evaluate."""
 
 from importlib.metadata import entry_points
 from typing import Final
@@ -15,6 +15,7 @@ EXPECTED: Final = {
     "serve": "Run a server.",
     "models": "List, describe and check face models.",
     "doctor": "Check this machine for running a server.",
+    "evaluate": "Measure error rates on images or a gallery.",
 }
 
 

@@ -1,0 +1,1 @@
+"""What `visagedb evaluate` does around the numbers: images to templates, and the report."""
