@@ -22,6 +22,7 @@
     │   ├── OperationNotFoundError
     │   ├── ClusteringNotFoundError
     │   ├── LineageNotFoundError
+    │   ├── AuditNotFoundError
     │   └── CalibrationNotFoundError
     ├── AlreadyExistsError
     │   ├── GalleryExistsError
@@ -61,7 +62,7 @@ class of its status code, so a newer server never breaks an older `except`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,10 @@ class LineageNotFoundError(NotFoundError):
     """There is no change of this name in the lineage."""
 
 
+class AuditNotFoundError(NotFoundError):
+    """There is no audit of this name, or it is forgotten."""
+
+
 class CalibrationNotFoundError(NotFoundError):
     """The gallery has no calibration of this version; old ones are forgotten."""
 
@@ -328,80 +333,3 @@ class NotImplementedByServerError(VisageError):
 
 class InternalError(VisageError):
     """The server failed in a way it did not expect."""
-
-
-ERROR_BY_REASON: Final[Mapping[str, type[VisageError]]] = {
-    "INVALID_ARGUMENT": InvalidArgumentError,
-    "INVALID_NAME": InvalidNameError,
-    "INVALID_VECTOR": InvalidVectorError,
-    "INVALID_LABELS": InvalidLabelsError,
-    "INVALID_PAGE_TOKEN": InvalidPageTokenError,
-    "INVALID_FILTER": InvalidFilterError,
-    "INVALID_IMAGE": InvalidImageError,
-    "EMPTY_IMAGE": EmptyImageError,
-    "UNSUPPORTED_IMAGE_FORMAT": UnsupportedImageFormatError,
-    "CORRUPT_IMAGE": CorruptImageError,
-    "IMAGE_TOO_LARGE": ImageTooLargeError,
-    "NO_FACE": NoFaceError,
-    "SEVERAL_FACES": SeveralFacesError,
-    "IMAGE_CRASHED_WORKER": ImageCrashedWorkerError,
-    "NOT_FOUND": NotFoundError,
-    "GALLERY_NOT_FOUND": GalleryNotFoundError,
-    "IDENTITY_NOT_FOUND": IdentityNotFoundError,
-    "FACE_NOT_FOUND": FaceNotFoundError,
-    "OPERATION_NOT_FOUND": OperationNotFoundError,
-    "CLUSTERING_NOT_FOUND": ClusteringNotFoundError,
-    "LINEAGE_NOT_FOUND": LineageNotFoundError,
-    "CALIBRATION_NOT_FOUND": CalibrationNotFoundError,
-    "ALREADY_EXISTS": AlreadyExistsError,
-    "GALLERY_EXISTS": GalleryExistsError,
-    "IDENTITY_EXISTS": IdentityExistsError,
-    "FACE_EXISTS": FaceExistsError,
-    "REQUEST_ID_REUSED": RequestIdReusedError,
-    "ETAG_MISMATCH": EtagMismatchError,
-    "FAILED_PRECONDITION": FailedPreconditionError,
-    "MODEL_MISMATCH": ModelMismatchError,
-    "MODEL_NOT_AVAILABLE": ModelNotAvailableError,
-    "GALLERY_TOO_LARGE": GalleryTooLargeError,
-    "GALLERY_CLOSED": GalleryClosedError,
-    "DATA_DIRECTORY_LOCKED": DataDirectoryLockedError,
-    "FORMAT_TOO_NEW": FormatTooNewError,
-    "NOT_CALIBRATED": NotCalibratedError,
-    "NOT_UNDOABLE": NotUndoableError,
-    "INVALID_MODEL": InvalidModelError,
-    "INVALID_MODEL_CARD": InvalidModelError,
-    "MODEL_FILE_MISSING": InvalidModelError,
-    "MODEL_DIGEST_MISMATCH": InvalidModelError,
-    "UNSUPPORTED_OPERATOR": InvalidModelError,
-    "MODEL_SHAPE_MISMATCH": InvalidModelError,
-    "RESOURCE_EXHAUSTED": ResourceExhaustedError,
-    "OVERLOADED": OverloadedError,
-    "LIMIT_EXCEEDED": LimitExceededError,
-    "STORAGE_FULL": StorageFullError,
-    "UNAVAILABLE": UnavailableError,
-    "WORKERS_UNAVAILABLE": WorkersUnavailableError,
-    "DEADLINE_EXCEEDED": DeadlineExceededError,
-    "CANCELLED": RequestCancelledError,
-    "STORAGE_CORRUPT": StorageCorruptError,
-    "NOT_IMPLEMENTED": NotImplementedByServerError,
-    "INTERNAL": InternalError,
-}
-
-ERROR_BY_CODE: Final[Mapping[str, type[VisageError]]] = {
-    "INVALID_ARGUMENT": InvalidArgumentError,
-    "OUT_OF_RANGE": InvalidArgumentError,
-    "NOT_FOUND": NotFoundError,
-    "ALREADY_EXISTS": AlreadyExistsError,
-    "ABORTED": EtagMismatchError,
-    "FAILED_PRECONDITION": FailedPreconditionError,
-    "PERMISSION_DENIED": PermissionDeniedError,
-    "UNAUTHENTICATED": UnauthenticatedError,
-    "RESOURCE_EXHAUSTED": ResourceExhaustedError,
-    "UNAVAILABLE": UnavailableError,
-    "DEADLINE_EXCEEDED": DeadlineExceededError,
-    "CANCELLED": RequestCancelledError,
-    "DATA_LOSS": StorageCorruptError,
-    "UNIMPLEMENTED": NotImplementedByServerError,
-    "INTERNAL": InternalError,
-    "UNKNOWN": InternalError,
-}

@@ -7,9 +7,8 @@ import grpc.aio
 from google.longrunning import operations_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from visagedb._error_tables import ERROR_BY_CODE, ERROR_BY_REASON
 from visagedb._errors import (
-    ERROR_BY_CODE,
-    ERROR_BY_REASON,
     FieldViolation,
     ServerUnreachableError,
     VisageError,

@@ -1,12 +1,16 @@
 """Results of clustering runs, kept beside the faces they speak of."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Container, Sequence, Set
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
-from visagedb_indexer import limits
+from visagedb_indexer import cluster_edits, limits
 from visagedb_indexer.commands import Command, Effects, RunCommand
 from visagedb_indexer.store import ClusteringRecord, ClusterRecord, GalleryStore, Transaction
 
+_ORDINAL_BYTES: Final = 8
 _CLUSTERS_PER_COMMIT: Final = 10_000
 """Other writes of the gallery wait no longer than for so many."""
 
@@ -23,17 +27,42 @@ class Clusterings:
         self._store = store
         self._run = run
 
-    def keep(self, record: ClusteringRecord, clusters: Sequence[ClusterRecord]) -> None:
+    def work_folder(self, clustering_id: str) -> Path:
+        """Where a run keeps what it has done; made by the run."""
+        return self._store.environment.path / "clusterings" / clustering_id
+
+    def remove_work(self, clustering_id: str) -> None:
+        """Removes what a run has left, when it is done or given up."""
+        shutil.rmtree(self.work_folder(clustering_id), ignore_errors=True)
+
+    def remove_work_except(self, clustering_ids: Container[str]) -> None:
+        """Removes what all other runs have left."""
+        folder = self.work_folder("")
+        for entry in folder.iterdir() if folder.exists() else ():
+            if entry.name not in clustering_ids:
+                self.remove_work(entry.name)
+
+    def keep(self, record: ClusteringRecord, clusters: Sequence[ClusterRecord]) -> ClusteringRecord:
         """Keeps the result of a run, largest cluster first, and forgets the oldest results.
+
+        The numbers of clusters are filled in here.
 
         The clustering exists from its record on, which comes last: a crash before leaves
         clusters of no clustering, which the next run removes.
         """
+        singles = sum(len(cluster.ordinals) == _ORDINAL_BYTES for cluster in clusters)
+        record = replace(
+            record,
+            cluster_count=len(clusters) - singles,
+            single_count=singles,
+            rank_count=len(clusters),
+        )
         for start in range(0, len(clusters), _CLUSTERS_PER_COMMIT):
             part = clusters[start : start + _CLUSTERS_PER_COMMIT]
             self._run(_put_clusters(record.id, start, part))
         self._run(_put(record))
         self._forget_old()
+        return record
 
     def _forget_old(self) -> None:
         with self._store.read() as view:
@@ -90,6 +119,39 @@ class Clusterings:
             if most is None:
                 return list(found)
             return [one for _, one in zip(range(most), found, strict=False)]
+
+    def join(self, clustering_id: str, ranks: Sequence[int]) -> tuple[int, ClusterRecord]:
+        """Makes one cluster of several; it has the rank of the largest.
+
+        Raises:
+            ClusteringNotFoundError: There is no such clustering or cluster.
+            LimitExceededError: There were too many edits.
+        """
+        return self._run(cluster_edits.join(clustering_id, ranks))
+
+    def split(
+        self, clustering_id: str, rank: int, leaving: Set[int]
+    ) -> tuple[tuple[int, ClusterRecord], ClusterRecord]:
+        """Makes a cluster of its own of some faces of one, by ordinal.
+
+        Returns:
+            Rank and record of the new cluster, and what the old one is now.
+
+        Raises:
+            ClusteringNotFoundError: There is no such clustering or cluster.
+            InvalidArgumentError: No face would leave, or all would, or one is not in it.
+            LimitExceededError: There were too many edits.
+        """
+        return self._run(cluster_edits.split(clustering_id, rank, leaving))
+
+    def undo(self, clustering_id: str) -> ClusteringRecord:
+        """Undoes the last join or split.
+
+        Raises:
+            ClusteringNotFoundError: There is no such clustering.
+            NotUndoableError: There is no edit left.
+        """
+        return self._run(cluster_edits.undo(clustering_id))
 
 
 def _put(record: ClusteringRecord) -> Command[None]:

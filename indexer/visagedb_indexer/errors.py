@@ -22,6 +22,7 @@
     │   ├── OperationNotFoundError
     │   ├── ClusteringNotFoundError
     │   ├── LineageNotFoundError
+    │   ├── AuditNotFoundError
     │   └── CalibrationNotFoundError
     ├── AlreadyExistsError
     │   ├── GalleryExistsError
@@ -55,9 +56,7 @@
     ├── StorageCorruptError         stored bytes are not what was written
     └── NotSupportedError           part of the contract that this release does not have
 
-Each class carries a `reason`: the stable word that goes over the wire
-(`visagedb.v1.ErrorReason` without its prefix). A message says what is wrong and,
-where there is one, what to do about it.
+The `reason` of a class goes over the wire. A message says what is wrong and what to do about it.
 """
 
 from collections.abc import Mapping
@@ -208,6 +207,12 @@ class LineageNotFoundError(NotFoundError):
     """No lineage entry of this number."""
 
     reason = "LINEAGE_NOT_FOUND"
+
+
+class AuditNotFoundError(NotFoundError):
+    """There is no audit of this id; old ones are forgotten."""
+
+    reason = "AUDIT_NOT_FOUND"
 
 
 class CalibrationNotFoundError(NotFoundError):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visagedb_indexer import commands, ranking, validation
+from visagedb_indexer.audits import Audits
 from visagedb_indexer.calibrations import Calibrations
 from visagedb_indexer.clusterings import Clusterings
 from visagedb_indexer.commands import Command, Effects, Result
@@ -74,6 +75,7 @@ class Gallery:
         snapshot = SnapshotFile(path / "codes.snapshot", self._record.uid, dimension)
         self._engine = SearchEngine(dimension, self._store, owners, snapshot)
         self._writer = GroupCommit(self._store, self._record.id)
+        self.audits = Audits(self._store, self._run)
         self.clusterings = Clusterings(self._store, self._run)
         self.calibrations = Calibrations(self._store, self._run, self._labels, self._counters)
         self.loose = LooseFaces(self._store, self._run, self._engine, self._labels, self.model)
@@ -333,6 +335,10 @@ class Gallery:
             InvalidFilterError: The filter cannot be read.
         """
         return self._engine.live_ordinals(self._labels.mask(parse_filter(text)), scope)
+
+    def owners(self, ordinals: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The identity number of each face; negative for those deleted or loose."""
+        return self._engine.owners(ordinals)
 
     def vectors(self, ordinals: NDArray[np.int64]) -> tuple[NDArray[np.int64], Vector]:
         """Those of the ordinals whose faces still exist, and their vectors."""

@@ -16,6 +16,7 @@ from visagedb_indexer.store import (
     ClusteringRecord,
     FaceRecord,
     IdentityRecord,
+    LineageRecord,
 )
 from visagedb_indexer.validation import check_same_model
 from visagedb_indexer.values import (
@@ -112,6 +113,7 @@ def gallery(source: Gallery) -> galleries_pb2.Gallery:
         identity_count=counters.identity_count,
         face_count=counters.face_count,
         generation=counters.generation,
+        loose_face_count=counters.loose_face_count,
     )
 
 
@@ -122,6 +124,7 @@ def stats(source: GalleryStats) -> galleries_pb2.GalleryStats:
         identity_count=source.counters.identity_count,
         face_count=source.counters.face_count,
         generation=source.counters.generation,
+        loose_face_count=source.counters.loose_face_count,
         search=galleries_pb2.SearchStats(
             state=_STATES[engine.state],
             build_progress=engine.build_progress,
@@ -200,18 +203,21 @@ def face(
     gallery_id: str, identity_id: str, record: FaceRecord, template: types_pb2.Template | None
 ) -> identities_pb2.Face:
     """An enrolled face."""
-    message = identities_pb2.Face(
+    return identities_pb2.Face(
         name=names.face_name(gallery_id, identity_id, record.id),
         content_sha256=record.content_sha256,
         source=record.source,
         create_time=timestamp(record.create_time_us),
         template=template,
+        detection=detection(record),
     )
-    if record.box is not None:
-        message.detection.CopyFrom(
-            _detection(record.box, record.landmarks, record.detection_score, record.quality)
-        )
-    return message
+
+
+def detection(record: FaceRecord) -> types_pb2.DetectedFace | None:
+    """Where a stored face was found; None for one that came as a vector."""
+    if record.box is None:
+        return None
+    return _detection(record.box, record.landmarks, record.detection_score, record.quality)
 
 
 def detected(found: ExtractedFace) -> types_pb2.DetectedFace:
@@ -290,6 +296,55 @@ def candidate(gallery_id: str, found: Candidate) -> search_pb2.Candidate:
     )
 
 
+_KINDS = {
+    "move": identities_pb2.CHANGE_KIND_MOVE,
+    "merge": identities_pb2.CHANGE_KIND_MERGE,
+    "split": identities_pb2.CHANGE_KIND_SPLIT,
+    "undo": identities_pb2.CHANGE_KIND_UNDO,
+}
+_SCOPES = {
+    types_pb2.FACE_SCOPE_IDENTITIES: FaceScope.IDENTITIES,
+    types_pb2.FACE_SCOPE_LOOSE: FaceScope.LOOSE,
+    types_pb2.FACE_SCOPE_ALL: FaceScope.ALL,
+}
+
+
+def scope(asked: int, default: FaceScope) -> FaceScope:
+    """Which faces a request means.
+
+    Raises:
+        InvalidArgumentError: The scope is unknown.
+    """
+    if not asked:
+        return default
+    found = [known for wire, known in _SCOPES.items() if wire == asked]
+    if not found:
+        raise InvalidArgumentError("unknown scope of faces", {"field": "scope"})
+    return found[0]
+
+
+def lineage(gallery_id: str, record: LineageRecord) -> identities_pb2.LineageEntry:
+    """One change of who some faces belong to."""
+    return identities_pb2.LineageEntry(
+        name=names.lineage_name(gallery_id, record.number),
+        kind=_KINDS[record.kind],
+        create_time=timestamp(record.time_us),
+        destination=names.identity_name(gallery_id, record.to_id) if record.to_id else "",
+        founded=record.founded,
+        sources=[
+            identities_pb2.LineageSource(
+                identity=names.identity_name(gallery_id, source.id) if source.id else "",
+                face_count=len(source.ordinals) // 8,
+                ended=source.ended is not None,
+            )
+            for source in record.sources
+        ],
+        face_count=record.face_count,
+        undone=record.undone,
+        undoes=names.lineage_name(gallery_id, record.undoes) if record.undoes >= 0 else "",
+    )
+
+
 def clustering(gallery_id: str, record: ClusteringRecord) -> clusters_pb2.Clustering:
     """The result of a clustering run."""
     return clusters_pb2.Clustering(
@@ -301,6 +356,10 @@ def clustering(gallery_id: str, record: ClusteringRecord) -> clusters_pb2.Cluste
         threshold=record.threshold,
         method=record.method,
         gallery_generation=record.generation,
+        scope=next(wire for wire, known in _SCOPES.items() if known == record.scope),
+        filter=record.filter,
+        base=names.clustering_name(gallery_id, record.base) if record.base else "",
+        edit_count=record.edit_count,
     )
 
 

@@ -15,8 +15,9 @@ def identity_name(gallery: str, identity: str) -> str:
 
 
 def face_name(gallery: str, identity: str, face: str) -> str:
-    """``galleries/{gallery}/identities/{identity}/faces/{face}``."""
-    return f"{identity_name(gallery, identity)}/faces/{face}"
+    """``galleries/{gallery}/identities/{identity}/faces/{face}``; loose without an identity."""
+    owner = identity_name(gallery, identity) if identity else gallery_name(gallery)
+    return f"{owner}/faces/{face}"
 
 
 def clustering_name(gallery: str, clustering: str) -> str:
@@ -59,8 +60,18 @@ def parse_identity(name: str) -> tuple[str, str]:
     return gallery, identity
 
 
+def parse_owner(name: str) -> tuple[str, str]:
+    """Ids of gallery and identity, from the name of either; the latter empty for a gallery."""
+    if name.count("/") == 1:
+        return parse_gallery(name), ""
+    return parse_identity(name)
+
+
 def parse_face(name: str) -> tuple[str, str, str]:
-    """Ids of gallery, identity and face."""
+    """Ids of gallery, identity and face; the identity's is empty for a loose face."""
+    if name.count("/") == 3 and "/faces/" in name:
+        gallery, face = _parse(name, "galleries", "faces")
+        return gallery, "", face
     gallery, identity, face = _parse(name, "galleries", "identities", "faces")
     return gallery, identity, face
 

@@ -1,4 +1,8 @@
-"""Long-running operations: started by a service, run in threads, kept in the catalogue."""
+"""Long-running operations: started by a service, run in threads, kept in the catalogue.
+
+An operation of a kind that a service has registered goes on after a restart: its request is
+kept, and its work is begun again. What the work had done by then is its own business.
+"""
 
 import hashlib
 import threading
@@ -6,13 +10,14 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import structlog
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
 
+from visagedb_indexer import limits
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.errors import CancelledError, IndexerError
 from visagedb_indexer.store import Catalogue, OperationRecord
@@ -38,11 +43,17 @@ class Request(Protocol):
 
 
 class Job:
-    """What a running operation's work may do: say how far it is, and learn of a cancel."""
+    """What a running operation's work may do: say how far it is, and learn of a cancel.
 
-    def __init__(self) -> None:
+    Attributes:
+        id: Of the operation; the same after a restart.
+    """
+
+    def __init__(self, operation_id: str) -> None:
+        self.id = operation_id
         self.finished = threading.Event()
         self.cancelled = threading.Event()
+        self.stopped = threading.Event()
         self.forgotten = False
         self.metadata = any_pb2.Any()
 
@@ -61,14 +72,18 @@ class Job:
         """
         if self.cancelled.is_set():
             raise CancelledError("the operation was cancelled")
+        if self.stopped.is_set():
+            raise CancelledError("the server stopped; start it again")
+
+
+Work: TypeAlias = Callable[[Job], Message]
 
 
 class Operations:
     """All operations of a server.
 
     Args:
-        catalogue: Where they are kept. Those that a crash or a stop cut short are marked
-            as failed here.
+        catalogue: Where they are kept.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
@@ -76,12 +91,39 @@ class Operations:
         self._running: dict[str, Job] = {}
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="operation")
-        for record in catalogue.operations():
-            if not record.done:
+        self._resumptions: dict[str, Callable[[bytes], Work]] = {}
+
+    def register(self, kind: str, again: Callable[[bytes], Work]) -> None:
+        """Lets operations of a kind go on after a restart.
+
+        Args:
+            kind: As given to `start`.
+            again: Makes the work anew from the bytes of the request.
+        """
+        self._resumptions[kind] = again
+
+    def resume(self) -> None:
+        """Goes on with what a crash or a stop cut short, once every kind is registered.
+
+        Operations of other kinds are marked as failed, cancelled ones as cancelled.
+        """
+        for record in self._catalogue.operations():
+            if record.done:
+                continue
+            again = self._resumptions.get(record.kind)
+            if record.cancelled:
+                self._finish(record, error=CancelledError("the operation was cancelled"))
+            elif again is None or not record.request:
                 self._finish(record, error=CancelledError("the server stopped; start it again"))
+            else:
+                _LOG.info("operation goes on", operation=record.id, kind=record.kind)
+                job = Job(record.id)
+                job.metadata.ParseFromString(record.metadata)
+                self._submit(record, job, again(record.request))
+        self._forget_old()
 
     def start(
-        self, kind: str, request: Request, metadata: Message, work: Callable[[Job], Message]
+        self, kind: str, request: Request, metadata: Message, work: Work
     ) -> operations_pb2.Operation:
         """Starts an operation; `work` returns its response or raises an IndexerError.
 
@@ -95,29 +137,39 @@ class Operations:
         with self._lock:
             known = self._catalogue.recall(request.request_id, fingerprint, str)
             if known is None:
-                known = self._start(kind, request.request_id, fingerprint, metadata, work)
+                known = self._start(kind, request, fingerprint, metadata, work)
+                self._forget_old()
         return self.get(known)
 
     def _start(
         self,
         kind: str,
-        request_id: str,
+        request: Request,
         fingerprint: bytes,
         metadata: Message,
-        work: Callable[[Job], Message],
+        work: Work,
     ) -> str:
         now = now_us()
         # The time in front keeps the catalogue in the order of creation.
         record = OperationRecord(f"{now:016x}-{uuid.uuid4().hex[:8]}", kind, now)
-        job = Job()
+        job = Job(record.id)
         job.report(metadata)
-        record = replace(record, metadata=job.metadata.SerializeToString())
-        self._catalogue.put_operation(record, request_id=request_id, fingerprint=fingerprint)
-        self._running[record.id] = job
-        self._threads.submit(self._run, record, job, work)
+        record = replace(
+            record,
+            metadata=job.metadata.SerializeToString(),
+            request=request.SerializeToString() if kind in self._resumptions else b"",
+        )
+        self._catalogue.put_operation(
+            record, request_id=request.request_id, fingerprint=fingerprint
+        )
+        self._submit(record, job, work)
         return record.id
 
-    def _run(self, record: OperationRecord, job: Job, work: Callable[[Job], Message]) -> None:
+    def _submit(self, record: OperationRecord, job: Job, work: Work) -> None:
+        self._running[record.id] = job
+        self._threads.submit(self._run, record, job, work)
+
+    def _run(self, record: OperationRecord, job: Job, work: Work) -> None:
         response, error = None, None
         try:
             job.check()
@@ -131,6 +183,10 @@ class Operations:
         try:
             with self._lock:
                 del self._running[record.id]
+                interrupted = job.stopped.is_set() and not job.cancelled.is_set()
+                if interrupted and error is not None and record.request:
+                    # It goes on at the next start.
+                    return
                 if not job.forgotten:
                     self._finish(record, response, error)
         finally:
@@ -150,8 +206,22 @@ class Operations:
             done=True,
             response=packed.SerializeToString(),
             error=b"" if error is None else status_of(error).SerializeToString(),
+            request=b"",
+            end_time_us=now_us(),
         )
         self._catalogue.put_operation(done)
+
+    def _forget_old(self) -> None:
+        done = [record for record in self._catalogue.operations() if record.done]
+        oldest_us = now_us() - int(limits.OPERATION_SECONDS_KEPT * 1e6)
+        surplus = len(done) - limits.OPERATIONS_KEPT_MAX
+        for place, record in enumerate(done):
+            if place < surplus or (record.end_time_us or record.create_time_us) < oldest_us:
+                self._catalogue.remove_operation(record.id)
+
+    def unfinished(self) -> set[str]:
+        """Ids of the operations that are not done."""
+        return {record.id for record in self._catalogue.operations() if not record.done}
 
     def get(self, operation_id: str) -> operations_pb2.Operation:
         """An operation as it stands.
@@ -179,10 +249,13 @@ class Operations:
 
     def cancel(self, operation_id: str) -> None:
         """Asks an operation to stop; one that is done stays as it is."""
-        self._catalogue.operation(operation_id)
+        record = self._catalogue.operation(operation_id)
         with self._lock:
             job = self._running.get(operation_id)
-        if job is not None:
+            if job is None or job.cancelled.is_set():
+                return
+            # Whatever happens now, it will not go on after a restart.
+            self._catalogue.put_operation(replace(record, cancelled=True))
             job.cancelled.set()
 
     def delete(self, operation_id: str) -> None:
@@ -195,10 +268,10 @@ class Operations:
             self._catalogue.remove_operation(operation_id)
 
     def close(self) -> None:
-        """Asks all operations to stop, and waits for them."""
+        """Asks all operations to stop, and waits for them; some go on at the next start."""
         with self._lock:
             for job in self._running.values():
-                job.cancelled.set()
+                job.stopped.set()
         self._threads.shutdown(wait=True)
 
 

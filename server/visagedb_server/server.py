@@ -103,7 +103,10 @@ class Server:
             ClusterService(database, extractor, self._operations), server
         )
         operations_pb2_grpc.add_OperationsServicer_to_server(
-            OperationsService(self._operations), server
+            OperationsService(
+                self._operations, min(limits.OPERATION_WAITERS_MAX, max(1, config.threads // 2))
+            ),
+            server,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(
@@ -127,7 +130,8 @@ class Server:
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     def start(self) -> None:
-        """Starts to answer."""
+        """Starts to answer, and goes on with operations that were cut short."""
+        self._operations.resume()
         self._grpc.start()
         for service in ("", *SERVICES):
             self._health.set(service, health_pb2.HealthCheckResponse.SERVING)

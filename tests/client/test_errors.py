@@ -10,6 +10,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 import visagedb
 from visagedb import _errors as errors
 from visagedb._bulk import is_transient
+from visagedb._error_tables import ERROR_BY_CODE, ERROR_BY_REASON
 from visagedb._translate import error_from_status
 from visagedb.v1.errors_pb2 import ErrorReason
 
@@ -29,12 +30,12 @@ def status(code: int, reason: str, domain: str = "visagedb") -> status_pb2.Statu
 
 
 def test_every_reason_of_the_contract_has_a_class() -> None:
-    assert set(REASONS) == set(errors.ERROR_BY_REASON)
+    assert set(REASONS) == set(ERROR_BY_REASON)
 
 
 def test_every_status_code_but_ok_has_a_class() -> None:
     codes = {code.name for code in grpc.StatusCode} - {"OK"}
-    assert codes == set(errors.ERROR_BY_CODE)
+    assert codes == set(ERROR_BY_CODE)
 
 
 def test_every_class_is_public_and_can_be_raised_by_the_server() -> None:
@@ -44,14 +45,14 @@ def test_every_class_is_public_and_can_be_raised_by_the_server() -> None:
         if isinstance(value, type) and issubclass(value, Exception)
     }
     assert all(getattr(visagedb, cls.__name__) is cls for cls in classes)
-    reached = set(errors.ERROR_BY_REASON.values()) | set(errors.ERROR_BY_CODE.values())
+    reached = set(ERROR_BY_REASON.values()) | set(ERROR_BY_CODE.values())
     assert classes - reached == {errors.VisageError, errors.ServerUnreachableError}
 
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_reason_gives_the_class(reason: str) -> None:
     error = error_from_status(status(code_pb2.INTERNAL, reason))
-    assert type(error) is errors.ERROR_BY_REASON[reason]
+    assert type(error) is ERROR_BY_REASON[reason]
     assert error.reason == reason
     assert error.metadata == {"gallery": "staff"}
     assert str(error) == "it went wrong"

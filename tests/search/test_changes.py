@@ -19,7 +19,7 @@ from support import (
 )
 
 from visagedb_indexer import limits
-from visagedb_indexer.cluster_run import cluster_gallery
+from visagedb_indexer.cluster_run import ClusterPlan, cluster_gallery
 from visagedb_indexer.errors import (
     CancelledError,
     DeadlineExceededError,
@@ -259,8 +259,9 @@ def test_three_hundred_threads_at_once(gallery: Gallery) -> None:
 
 
 def cluster(gallery: Gallery, name: str = "run", **options: object) -> list[set[str]]:
-    settings = {"filter_text": "", "threshold": 0.5, "progress": lambda done, stage: None}
-    record = cluster_gallery(gallery, name, **{**settings, **options})
+    settings = {"progress": lambda done, stage: None, **options}
+    plan = ClusterPlan(filter=str(settings.pop("filter_text", "")), threshold=0.5)
+    record = cluster_gallery(gallery, name, plan, **settings)
     groups = []
     for rank in range(record.cluster_count + record.single_count):
         ordinals = np.frombuffer(gallery.clusterings.cluster(name, rank).ordinals, "<i8").tolist()

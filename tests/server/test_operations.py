@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 from google.longrunning import operations_pb2
 from google.protobuf.duration_pb2 import Duration
+from google.rpc import code_pb2
 from servers import make_config
 from support import mates, random_vectors
 from wire import DIMENSION, Api, read_pages, refused
 
-from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2
+from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2, types_pb2
+from visagedb_indexer import limits
 from visagedb_indexer.store import Catalogue, OperationRecord
 from visagedb_server.server import Server
 from visagedb_server.services import clusters
@@ -133,7 +135,21 @@ def test_bad_requests_start_nothing(api: Api) -> None:
         with refused("INVALID_ARGUMENT", reason):
             start(api, **fields)
     with refused("INVALID_ARGUMENT", "INVALID_ARGUMENT", "threshold"):
-        api.clusters.Cluster(clusters_pb2.ClusterRequest(gallery="galleries/people"))
+        start(api, method="components", threshold=None)
+    with refused("INVALID_ARGUMENT", "INVALID_ARGUMENT", "threshold"):
+        start(api, method="plda")
+    with refused("INVALID_ARGUMENT", "INVALID_ARGUMENT", "method"):
+        start(api, method="magic")
+    with refused("INVALID_ARGUMENT", "INVALID_ARGUMENT", "scope"):
+        start(api, scope=17)
+    with refused("INVALID_ARGUMENT", "INVALID_ARGUMENT", "filter"):
+        start(api, scope=types_pb2.FACE_SCOPE_LOOSE, filter="labels.a:*")
+    with refused("NOT_FOUND", "CLUSTERING_NOT_FOUND"):
+        start(api, base="galleries/people/clusterings/none", threshold=None)
+    with refused("INVALID_ARGUMENT", "INVALID_ARGUMENT", "base"):
+        start(api, base="galleries/people/clusterings/none")
+    with refused("INVALID_ARGUMENT", "INVALID_ARGUMENT", "base"):
+        start(api, base="galleries/other/clusterings/none", threshold=None)
     assert listed(api) == []
 
 
@@ -272,7 +288,9 @@ def test_a_restart_marks_operations_that_were_cut_short(tmp_path: Path) -> None:
     server.stop(grace=0)
 
 
-def test_a_stop_ends_running_operations(crowd: Api, held: threading.Event, tmp_path: Path) -> None:
+def test_a_stopped_clustering_goes_on_after_a_restart(
+    held: threading.Event, tmp_path: Path
+) -> None:
     server = Server(make_config(tmp_path / "second"))
     server.start()
     api = Api(server.address)
@@ -283,6 +301,55 @@ def test_a_stop_ends_running_operations(crowd: Api, held: threading.Event, tmp_p
     server = Server(make_config(tmp_path / "second"))
     server.start()
     api = Api(server.address)
-    assert wait(api, name).error.code == 1
+    assert not wait(api, name, 0.1).done
+    held.set()
+    assert result(wait(api, name)).face_count == 0
     api.close()
     server.stop(grace=0)
+
+
+def test_a_cancelled_clustering_does_not_go_on_after_a_restart(tmp_path: Path) -> None:
+    catalogue_path = tmp_path / "data" / "catalogue"
+    server = Server(make_config(tmp_path / "data"))
+    server.start()
+    server.stop(grace=0)
+    request = clusters_pb2.ClusterRequest(gallery="galleries/people").SerializeToString()
+    catalogue = Catalogue(catalogue_path)
+    catalogue.put_operation(
+        OperationRecord("0001-x", "cluster", 1, request=request, cancelled=True)
+    )
+    catalogue.close()
+    server = Server(make_config(tmp_path / "data"))
+    server.start()
+    api = Api(server.address)
+    assert wait(api, "operations/0001-x").error.code == code_pb2.CANCELLED
+    api.close()
+    server.stop(grace=0)
+
+
+def test_old_operations_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "OPERATIONS_KEPT_MAX", 3)
+    server = Server(make_config(tmp_path / "data"))
+    server.start()
+    api = Api(server.address)
+    api.create_gallery()
+    names = [api.cluster().name for _ in range(6)]
+    assert names[-3:] == listed(api)[-3:]
+    assert len(listed(api)) <= 4
+    api.close()
+    server.stop(grace=0)
+
+
+def test_a_wait_that_finds_no_place_answers_at_once(
+    crowd: Api, held: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = start(crowd).name
+    waits = [threading.Thread(target=wait, args=(crowd, name, 30)) for _ in range(16)]
+    for one in waits:
+        one.start()
+    # However many wait, others are answered.
+    assert crowd.gallery().face_count == 13
+    held.set()
+    for one in waits:
+        one.join(60)
+    assert wait(crowd, name).done

@@ -19,7 +19,7 @@ from visagedb_indexer.search.audit import Audit
 from visagedb_indexer.search.builder import IndexBuilder
 from visagedb_indexer.search.compact_index import CompactIndex
 from visagedb_indexer.search.exact import check_deadline, scan, top
-from visagedb_indexer.search.faces_table import FacesTable, FacesView
+from visagedb_indexer.search.faces_table import LOOSE, NO_OWNER, FacesTable, FacesView
 from visagedb_indexer.search.protocol import (
     Hit,
     SearchRequest,
@@ -165,10 +165,11 @@ class SearchEngine:
             return _RESCORED_UNAUDITED + _RESCORED_UNAUDITED_PER_MILLION * face_count // 1_000_000
         return math.ceil(last.effort * max(1.0, face_count / max(1, last.face_count)))
 
-    def owner(self, ordinal: int) -> int:
-        """The identity number of a face; negative when it is deleted or unknown."""
-        owners = self._table.view().owners
-        return int(owners[ordinal]) if 0 <= ordinal < len(owners) else -1
+    def owners(self, ordinals: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The identity numbers of faces; negative for those deleted or loose."""
+        owners = self._table.view().owners[ordinals].astype(np.int64)
+        owners[owners == LOOSE] = NO_OWNER
+        return owners
 
     def live_ordinals(
         self, allowed: NDArray[np.bool_] | None = None, scope: FaceScope = FaceScope.ALL

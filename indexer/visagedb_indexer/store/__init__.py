@@ -6,10 +6,13 @@ from visagedb_indexer.store.gallery_store import GalleryStore
 from visagedb_indexer.store.group_commit import Change, GroupCommit
 from visagedb_indexer.store.reader import Reader
 from visagedb_indexer.store.records import (
+    AuditRecord,
+    ClusterEdit,
     ClusteringRecord,
     ClusterRecord,
     Counters,
     FaceRecord,
+    FindingRecord,
     GalleryRecord,
     IdentityRecord,
     LineageRecord,
@@ -21,13 +24,16 @@ from visagedb_indexer.store.transaction import Transaction
 
 __all__ = [
     "LOOSE_NUMBER",
+    "AuditRecord",
     "Catalogue",
     "Change",
+    "ClusterEdit",
     "ClusterRecord",
     "ClusteringRecord",
     "Counters",
     "DataDirectory",
     "FaceRecord",
+    "FindingRecord",
     "GalleryRecord",
     "GalleryStore",
     "GroupCommit",

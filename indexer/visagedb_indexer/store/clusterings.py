@@ -2,10 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 
-from visagedb_indexer.errors import ClusteringNotFoundError
+from visagedb_indexer.errors import ClusteringNotFoundError, NotUndoableError
 from visagedb_indexer.store import schema
 from visagedb_indexer.store.environment import Environment, LmdbTransaction
-from visagedb_indexer.store.records import ClusteringRecord, ClusterRecord, decode, encode
+from visagedb_indexer.store.records import (
+    ClusterEdit,
+    ClusteringRecord,
+    ClusterRecord,
+    decode,
+    encode,
+)
 
 
 class ClusteringReader:
@@ -89,11 +95,42 @@ class ClusteringWriter(ClusteringReader):
             key = schema.cluster_key(clustering_id, rank)
             self._txn.put(key, encode(cluster), db=self._db(schema.CLUSTERS))
 
+    def put_cluster(self, clustering_id: str, rank: int, cluster: ClusterRecord | None) -> None:
+        """Writes one cluster; None removes it."""
+        key = schema.cluster_key(clustering_id, rank)
+        if cluster is None:
+            self._txn.delete(key, db=self._db(schema.CLUSTERS))
+        else:
+            self._txn.put(key, encode(cluster), db=self._db(schema.CLUSTERS))
+
+    def put_edit(self, clustering_id: str, number: int, edit: ClusterEdit) -> None:
+        """Keeps what is needed to undo an edit."""
+        key = schema.cluster_key(clustering_id, number)
+        self._txn.put(key, encode(edit), db=self._db(schema.CLUSTER_EDITS))
+
+    def take_edit(self, clustering_id: str, number: int) -> ClusterEdit:
+        """Takes an edit out, to be undone.
+
+        Raises:
+            NotUndoableError: There is none of this number.
+        """
+        key, edits = schema.cluster_key(clustering_id, number), self._db(schema.CLUSTER_EDITS)
+        data = self._txn.get(key, db=edits)
+        if data is None:
+            raise NotUndoableError(f"clustering {clustering_id!r} has no edit to undo")
+        edit = decode(data, ClusterEdit)
+        self._txn.delete(key, db=edits)
+        return edit
+
     def remove(self, clustering_id: str, most: int) -> bool:
         """Removes a clustering, of its clusters at most so many; whether more are left."""
         self._txn.delete(clustering_id.encode(), db=self._db(schema.CLUSTERINGS))
+        edits_left = self._remove(schema.CLUSTER_EDITS, clustering_id, most)
+        return self._remove(schema.CLUSTERS, clustering_id, most) or edits_left
+
+    def _remove(self, database: schema.SubDatabase, clustering_id: str, most: int) -> bool:
         prefix = schema.cluster_key(clustering_id, 0)[:-4]
-        with self._txn.cursor(db=self._db(schema.CLUSTERS)) as cursor:
+        with self._txn.cursor(db=self._db(database)) as cursor:
             found = cursor.set_range(prefix)
             for _ in range(most):
                 if not found or cursor.key()[: len(prefix)] != prefix:

@@ -12,6 +12,7 @@ from visagedb_indexer.errors import (
     StorageCorruptError,
 )
 from visagedb_indexer.store import schema
+from visagedb_indexer.store.audits import AuditReader
 from visagedb_indexer.store.blocks import ColumnReader
 from visagedb_indexer.store.calibrations import CalibrationReader
 from visagedb_indexer.store.clusterings import ClusteringReader
@@ -44,6 +45,7 @@ class Reader:
         self._vectors = ColumnReader(store.environment, txn, store.vector_column)
         self._owners = ColumnReader(store.environment, txn, store.owner_column)
         self.requests = RequestReader(store.environment, txn)
+        self.audits = AuditReader(store.environment, txn)
         self.calibrations = CalibrationReader(store.environment, txn)
         self.clusterings = ClusteringReader(store.environment, txn)
         self.lineage = LineageReader(store.environment, txn)

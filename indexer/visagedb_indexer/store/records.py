@@ -10,7 +10,15 @@ from typing import Any, TypeVar
 import msgspec
 
 from visagedb_indexer.errors import StorageCorruptError
-from visagedb_indexer.values import Box, FaceScope, Fusion, Landmarks, ModelIdentity, Quality
+from visagedb_indexer.values import (
+    Box,
+    FaceScope,
+    FindingKind,
+    Fusion,
+    Landmarks,
+    ModelIdentity,
+    Quality,
+)
 
 Record = TypeVar("Record")
 
@@ -97,7 +105,14 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True)
 class OperationRecord:
-    """A long-running operation. `metadata` and `response` are packed protobuf messages."""
+    """A long-running operation.
+
+    Attributes:
+        metadata: A packed protobuf message; likewise `response` and `error`.
+        request: What started it, for operations that go on after a restart.
+        cancelled: Whether it was asked to stop.
+        end_time_us: When it was done; 0 before.
+    """
 
     id: str
     kind: str
@@ -106,11 +121,22 @@ class OperationRecord:
     metadata: bytes = b""
     response: bytes = b""
     error: bytes = b""
+    request: bytes = b""
+    cancelled: bool = False
+    end_time_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ClusteringRecord:
-    """The result of one clustering run."""
+    """The result of one clustering run.
+
+    Attributes:
+        scope: Which faces were clustered.
+        filter: Text of the label filter that they passed.
+        base: Id of the clustering that this one went on from; empty for a full run.
+        rank_count: Ranks given to clusters so far.
+        edit_count: Joins and splits by hand that can be undone.
+    """
 
     id: str
     create_time_us: int
@@ -120,9 +146,56 @@ class ClusteringRecord:
     threshold: float
     method: str
     generation: int
-    scope: str = "all"
+    scope: FaceScope = FaceScope.ALL
     filter: str = ""
     base: str = ""
+    rank_count: int = 0
+    edit_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """One audit of a gallery's labels.
+
+    Attributes:
+        finding_counts: By kind, the number of findings.
+        floor: The cosine from which on two faces were near.
+        filter: Text of the label filter.
+        generation: Of the gallery's content.
+    """
+
+    id: str
+    create_time_us: int
+    face_count: int
+    identity_count: int
+    finding_counts: dict[FindingKind, int]
+    floor: float
+    filter: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRecord:
+    """One finding; see `visagedb_indexer.gallery_audit.Finding`.
+
+    Attributes:
+        ordinal: Of the face.
+        owner: Its identity number at that time.
+        other_ordinal: Of the other face; -1 for none.
+        other_owner: Its identity number at that time; -1 for none.
+    """
+
+    kind: FindingKind
+    ordinal: int
+    owner: int
+    other_ordinal: int
+    other_owner: int
+    evidence: float
+    probability: float
+    score: float
+    template_score: float
+    support: int
+    compared: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +215,19 @@ class ClusterRecord:
     cohesion: float
     nearest: int = -1
     nearest_score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterEdit:
+    """What a join or split by hand has changed.
+
+    Attributes:
+        before: Rank and earlier record of each cluster; None for one that was not there.
+        rank_count: The clustering's at that time.
+    """
+
+    before: tuple[tuple[int, ClusterRecord | None], ...]
+    rank_count: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,14 +36,19 @@ VECTORS: Final = SubDatabase(b"vectors", 1, "block -> rows of little-endian floa
 OWNERS: Final = SubDatabase(b"owners", 1, "block -> identity numbers (int32) by ordinal, or -1")
 CLUSTERINGS: Final = SubDatabase(b"clusterings", 1, "clustering id -> ClusteringRecord")
 CLUSTERS: Final = SubDatabase(b"clusters", 1, "clustering id, 0, rank -> ClusterRecord")
+AUDITS: Final = SubDatabase(b"audits", 1, "audit id -> AuditRecord")
+FINDINGS: Final = SubDatabase(b"findings", 1, "audit id, 0, rank -> FindingRecord")
 CALIBRATIONS: Final = SubDatabase(b"calibrations", 1, "calibration version -> Calibration")
+CLUSTER_EDITS: Final = SubDatabase(b"cluster_edits", 1, "clustering id, 0, edit -> ClusterEdit")
 LOOSE_CONTENTS: Final = SubDatabase(b"loose_contents", 1, "sha256, ordinal -> empty")
 LINEAGE: Final = SubDatabase(b"lineage", 1, "lineage number -> LineageRecord")
 LINEAGE_OF: Final = SubDatabase(b"lineage_of", 1, "identity number, lineage number -> empty")
 
 GALLERY_DATABASES: Final = (
     META, IDENTITIES, IDENTITY_IDS, FACES, FACE_IDS, CONTENTS, LABELS, REQUESTS, REQUEST_TIMES,
-    VECTORS, OWNERS, CLUSTERINGS, CLUSTERS, LOOSE_CONTENTS, LINEAGE, LINEAGE_OF, CALIBRATIONS,
+    VECTORS, OWNERS, CLUSTERINGS, CLUSTERS, CLUSTER_EDITS, LOOSE_CONTENTS, LINEAGE, LINEAGE_OF,
+    CALIBRATIONS,
+    AUDITS, FINDINGS,
 )  # fmt: skip
 
 GALLERIES: Final = SubDatabase(b"galleries", 1, "gallery id -> uid, the name of its folder")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from visagedb_indexer.store import schema
+from visagedb_indexer.store.audits import AuditWriter
 from visagedb_indexer.store.blocks import ColumnWriter
 from visagedb_indexer.store.calibrations import CalibrationWriter
 from visagedb_indexer.store.clusterings import ClusteringWriter
@@ -38,6 +39,7 @@ class Transaction(Reader):
         self._owner_writer = ColumnWriter(store.environment, txn, store.owner_column)
         self._counters_before = self._counters = super().counters()
         self.requests: RequestWriter = RequestWriter(store.environment, txn)
+        self.audits: AuditWriter = AuditWriter(store.environment, txn)
         self.calibrations: CalibrationWriter = CalibrationWriter(store.environment, txn)
         self.clusterings: ClusteringWriter = ClusteringWriter(store.environment, txn)
         self.lineage: LineageWriter = LineageWriter(store.environment, txn)

@@ -17,11 +17,13 @@ from visagedb_indexer.gallery_values import (
     IdentityPatch,
     NewFace,
 )
+from visagedb_indexer.loose_faces import LooseEnrollment, NewLooseFaces
 from visagedb_indexer.store import FaceRecord
 from visagedb_indexer.values import Vector
 from visagedb_server import convert, names, paging
 from visagedb_server.calls import deadline_of, not_supported
 from visagedb_server.extraction import ExtractOptions, Extractor, choice_of_one, chosen_faces
+from visagedb_server.services import changes
 
 _CHANGEABLE = ("display_name", "labels", "metadata", "expire_time")
 _OUTCOMES = {
@@ -184,8 +186,9 @@ class IdentityService(identities_pb2_grpc.IdentityServiceServicer):
     def ListFaces(  # noqa: N802
         self, request: identities_pb2.ListFacesRequest, context: grpc.ServicerContext
     ) -> identities_pb2.ListFacesResponse:
-        """Faces of an identity, oldest first."""
-        gallery, identity_id = self._find(request.parent)
+        """Faces of an identity, or the loose ones, oldest first."""
+        gallery_id, identity_id = names.parse_owner(request.parent)
+        gallery = self._database.gallery(gallery_id)
         listing = f"{gallery.record.uid} faces {identity_id}"
         size = paging.page_size(request.page_size)
         after = paging.read_number(request.page_token, listing)
@@ -210,23 +213,61 @@ class IdentityService(identities_pb2_grpc.IdentityServiceServicer):
         )
         return identities_pb2.DeleteFaceResponse()
 
+    def EnrollLooseFaces(  # noqa: N802
+        self, request: identities_pb2.EnrollLooseFacesRequest, context: grpc.ServicerContext
+    ) -> identities_pb2.EnrollLooseFacesResponse:
+        """Adds every face of an image, or a vector, without an identity."""
+        gallery = self._database.gallery(names.parse_gallery(request.gallery))
+        content = request.WhichOneof("content")
+        if content is None:
+            raise InvalidArgumentError("give an image or a template to enrol", {"field": "content"})
+        given = request.image if content == "image" else request.template.vector
+        new = NewLooseFaces(
+            vectors=(),
+            content_sha256=hashlib.sha256(given).digest(),
+            source=request.source,
+            request_id=request.request_id,
+        )
+        if content == "template":
+            vectors = [convert.vector(request.template, gallery.model)]
+            return _enrolled_loose(gallery, gallery.loose.enroll(replace(new, vectors=vectors)))
+        answer = gallery.loose.recall(new)
+        if answer is None:
+            options = ExtractOptions(bulk=request.bulk, deadline=deadline_of(context))
+            found = self._extractor.extract(request.image, gallery.record, options).faces
+            vectors = [face.vector for face in found if face.vector is not None]
+            answer = gallery.loose.enroll(replace(new, vectors=vectors, extracted=found))
+        return _enrolled_loose(gallery, answer)
+
     def MoveFaces(  # noqa: N802
         self, request: identities_pb2.MoveFacesRequest, context: grpc.ServicerContext
     ) -> identities_pb2.MoveFacesResponse:
-        """Not implemented yet."""
-        raise not_supported("moving faces")
+        """Gives faces to one identity, or makes them loose."""
+        return changes.move_faces(self._database, request)
 
     def MergeIdentities(  # noqa: N802
         self, request: identities_pb2.MergeIdentitiesRequest, context: grpc.ServicerContext
     ) -> identities_pb2.MergeIdentitiesResponse:
-        """Not implemented yet."""
-        raise not_supported("merging identities")
+        """Makes identities part of another one."""
+        return changes.merge_identities(self._database, request)
 
     def SplitIdentity(  # noqa: N802
         self, request: identities_pb2.SplitIdentityRequest, context: grpc.ServicerContext
     ) -> identities_pb2.SplitIdentityResponse:
-        """Not implemented yet."""
-        raise not_supported("splitting identities")
+        """Founds an identity from some faces of one."""
+        return changes.split_identity(self._database, request)
+
+    def ListLineage(  # noqa: N802
+        self, request: identities_pb2.ListLineageRequest, context: grpc.ServicerContext
+    ) -> identities_pb2.ListLineageResponse:
+        """Changes, newest first."""
+        return changes.list_lineage(self._database, request)
+
+    def UndoChange(  # noqa: N802
+        self, request: identities_pb2.UndoChangeRequest, context: grpc.ServicerContext
+    ) -> identities_pb2.UndoChangeResponse:
+        """Sends faces back to where they came from."""
+        return changes.undo_change(self._database, request)
 
     def _find(self, name: str) -> tuple[Gallery, str]:
         gallery_id, identity_id = names.parse_identity(name)
@@ -239,6 +280,15 @@ def _enrolled(gallery: Gallery, answer: Enrollment) -> identities_pb2.EnrollFace
         outcome=_OUTCOMES[answer.outcome],
         identity_created=answer.identity_created,
         detected_face_count=answer.detected_count,
+    )
+
+
+def _enrolled_loose(
+    gallery: Gallery, answer: LooseEnrollment
+) -> identities_pb2.EnrollLooseFacesResponse:
+    return identities_pb2.EnrollLooseFacesResponse(
+        faces=[_face(gallery, owned.identity_id, owned.face, None) for owned in answer.faces],
+        outcome=_OUTCOMES[answer.outcome],
     )
 
 

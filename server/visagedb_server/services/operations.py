@@ -1,5 +1,6 @@
 """google.longrunning.Operations."""
 
+import threading
 from typing import Final
 
 import grpc
@@ -13,10 +14,16 @@ _WAIT_SECONDS_MAX: Final = 60.0
 
 
 class OperationsService(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc]
-    """Operations: list, get, wait, cancel, delete."""
+    """Operations: list, get, wait, cancel, delete.
 
-    def __init__(self, operations: Operations) -> None:
+    Args:
+        operations: Of the server.
+        waiters: How many calls may wait at a time.
+    """
+
+    def __init__(self, operations: Operations, waiters: int) -> None:
         self._operations = operations
+        self._waiters = threading.BoundedSemaphore(waiters)
 
     def ListOperations(  # noqa: N802
         self, request: operations_pb2.ListOperationsRequest, context: grpc.ServicerContext
@@ -44,14 +51,23 @@ class OperationsService(operations_pb2_grpc.OperationsServicer):  # type: ignore
     def WaitOperation(  # noqa: N802
         self, request: operations_pb2.WaitOperationRequest, context: grpc.ServicerContext
     ) -> operations_pb2.Operation:
-        """One operation once it is done, or after the timeout, at most a minute."""
+        """One operation once it is done, or after the timeout, at most a minute.
+
+        Where enough calls wait already, it answers at once with the operation as it stands.
+        """
         timeout = _WAIT_SECONDS_MAX
         if request.HasField("timeout"):
             timeout = min(timeout, request.timeout.seconds + request.timeout.nanos / 1e9)
         remaining = context.time_remaining()
         if remaining is not None:
             timeout = min(timeout, remaining)
-        return self._operations.wait(names.parse_operation(request.name), max(0.0, timeout))
+        operation_id = names.parse_operation(request.name)
+        if not self._waiters.acquire(blocking=False):
+            return self._operations.get(operation_id)
+        try:
+            return self._operations.wait(operation_id, max(0.0, timeout))
+        finally:
+            self._waiters.release()
 
     def CancelOperation(  # noqa: N802
         self, request: operations_pb2.CancelOperationRequest, context: grpc.ServicerContext

@@ -18,7 +18,7 @@ from visagedb_indexer.errors import (
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.gallery_values import SearchAnswer, SearchOptions
 from visagedb_indexer.store import GalleryRecord
-from visagedb_indexer.values import ExtractedFace, Extraction, ModelIdentity, Vector
+from visagedb_indexer.values import ExtractedFace, Extraction, FaceScope, ModelIdentity, Vector
 from visagedb_server import convert, names
 from visagedb_server.calls import deadline_of, not_supported
 from visagedb_server.decision import Trial, decide, false_positive_probability, threshold_for
@@ -88,6 +88,31 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
     ) -> Iterator[search_pb2.StreamIdentifyResponse]:
         """Not implemented yet."""
         raise not_supported("stream identification")
+
+    def FindFaces(  # noqa: N802
+        self, request: search_pb2.FindFacesRequest, context: grpc.ServicerContext
+    ) -> search_pb2.FindFacesResponse:
+        """The stored faces that are most like a probe."""
+        gallery_id = names.parse_gallery(request.gallery)
+        gallery = self._database.gallery(gallery_id)
+        wanted = request.top_k or limits.TOP_K_DEFAULT
+        validation.check_top_k(wanted)
+        probe = self._probe_face(request.probe, gallery, context)
+        found = gallery.loose.find(
+            probe.vector,
+            # One more, because a stored probe finds itself.
+            count=min(wanted + 1, limits.TOP_K_MAX),
+            scope=convert.scope(request.scope, FaceScope.ALL),
+            filter_text=request.filter,
+            min_score=request.min_score if request.HasField("min_score") else None,
+            deadline=deadline_of(context),
+        )
+        response = search_pb2.FindFacesResponse()
+        for one in found:
+            name = names.face_name(gallery_id, one.identity_id, one.face.id)
+            if name != request.probe.face and len(response.faces) < wanted:
+                response.faces.add(face=name, score=one.score, source=one.face.source)
+        return response
 
     def Verify(  # noqa: N802
         self, request: search_pb2.VerifyRequest, context: grpc.ServicerContext

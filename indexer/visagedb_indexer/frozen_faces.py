@@ -1,0 +1,79 @@
+"""The faces of a clustering run, written to a folder as they were when it began.
+
+A run may take long and go on after a crash. Meanwhile faces come and go; the run is of those
+that were there at its beginning, whatever happens.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visagedb_indexer.gallery import Gallery
+from visagedb_indexer.values import Vector
+
+_ROWS: Final = 1 << 14
+_FOLDER, _ORDINALS, _OWNERS, _VECTORS = "faces", "ordinals.npy", "owners.npy", "vectors.f32"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrozenFaces:
+    """Faces at one moment.
+
+    Attributes:
+        ordinals: Shape (n,), ascending, int64.
+        owners: Identity numbers, negative for loose faces, shape (n,), int64.
+        vectors: Shape (n, dimension), float32: a map of a file.
+    """
+
+    ordinals: NDArray[np.int64]
+    owners: NDArray[np.int64]
+    vectors: Vector
+
+    def __len__(self) -> int:
+        return len(self.ordinals)
+
+
+def freeze(gallery: Gallery, ordinals: NDArray[np.int64], folder: Path) -> FrozenFaces:
+    """Writes the faces of some ordinals into a folder, unless that was done before a crash.
+
+    Args:
+        gallery: Whose faces.
+        ordinals: Ascending; faces that are deleted by now are left out.
+        folder: Of the run; made if missing, for the owner's eyes only.
+    """
+    place = folder / _FOLDER
+    if not place.exists():
+        aside = folder / (_FOLDER + ".new")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True, mode=0o700)
+        _write(gallery, ordinals, aside)
+        aside.rename(place)
+    return _read(place, gallery.model.dimension)
+
+
+def _write(gallery: Gallery, ordinals: NDArray[np.int64], place: Path) -> None:
+    kept = []
+    with (place / _VECTORS).open("wb") as file:
+        for start in range(0, len(ordinals), _ROWS):
+            there, vectors = gallery.vectors(ordinals[start : start + _ROWS])
+            file.write(np.ascontiguousarray(vectors, "<f4").tobytes())
+            kept.append(there)
+        file.flush()
+        os.fsync(file.fileno())
+    written = np.concatenate(kept) if kept else np.empty(0, np.int64)
+    np.save(place / _ORDINALS, written)
+    np.save(place / _OWNERS, gallery.owners(written))
+
+
+def _read(place: Path, dimension: int) -> FrozenFaces:
+    ordinals, owners = np.load(place / _ORDINALS), np.load(place / _OWNERS)
+    shape = (len(ordinals), dimension)
+    if not len(ordinals):
+        return FrozenFaces(ordinals, owners, np.empty(shape, np.float32))
+    mapped = np.memmap(place / _VECTORS, dtype="<f4", mode="r", shape=shape)
+    return FrozenFaces(ordinals, owners, np.asarray(mapped))
