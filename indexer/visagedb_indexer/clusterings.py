@@ -35,12 +35,17 @@ class Clusterings:
         """Removes what a run has left, when it is done or given up."""
         shutil.rmtree(self.work_folder(clustering_id), ignore_errors=True)
 
-    def remove_work_except(self, clustering_ids: Container[str]) -> None:
-        """Removes what all other runs have left."""
+    def tidy(self, unfinished: Container[str]) -> None:
+        """Removes what runs have left that do not go on; for the start, while none runs."""
         folder = self.work_folder("")
         for entry in folder.iterdir() if folder.exists() else ():
-            if entry.name not in clustering_ids:
+            if entry.name not in unfinished:
                 self.remove_work(entry.name)
+        with self._store.read() as view:
+            strays = view.clusterings.strays()
+        for clustering_id in strays:
+            if clustering_id not in unfinished:
+                self.delete(clustering_id)
 
     def keep(self, record: ClusteringRecord, clusters: Sequence[ClusterRecord]) -> ClusteringRecord:
         """Keeps the result of a run, largest cluster first, and forgets the oldest results.
@@ -48,7 +53,7 @@ class Clusterings:
         The numbers of clusters are filled in here.
 
         The clustering exists from its record on, which comes last: a crash before leaves
-        clusters of no clustering, which the next run removes.
+        clusters of no clustering, which the next start removes.
         """
         singles = sum(len(cluster.ordinals) == _ORDINAL_BYTES for cluster in clusters)
         record = replace(
@@ -67,9 +72,8 @@ class Clusterings:
     def _forget_old(self) -> None:
         with self._store.read() as view:
             known = [record.id for record in view.clusterings.all()]
-            surplus = max(0, len(known) - limits.CLUSTERINGS_KEPT_MAX)
-            old = [*known[:surplus], *view.clusterings.strays()]
-        for clustering_id in old:
+        surplus = max(0, len(known) - limits.CLUSTERINGS_KEPT_MAX)
+        for clustering_id in known[:surplus]:
             self.delete(clustering_id)
 
     def delete(self, clustering_id: str) -> None:

@@ -36,7 +36,7 @@ class ClusterService(clusters_pb2_grpc.ClusterServiceServicer):
         )
         unfinished = operations.unfinished()
         for gallery in database.galleries():
-            gallery.clusterings.remove_work_except(unfinished)
+            gallery.clusterings.tidy(unfinished)
 
     def Cluster(  # noqa: N802
         self, request: clusters_pb2.ClusterRequest, context: grpc.ServicerContext
