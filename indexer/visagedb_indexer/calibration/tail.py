@@ -31,8 +31,8 @@ SHAPE_PRIOR_MEAN: Final = -0.07
 SHAPE_PRIOR_DEVIATION: Final = 0.05
 _SHAPE_BOUNDS: Final = (-0.45, 0.45)
 _WINDOW_GROWTH: Final = 1.6
-_REFUSED_ABOVE: Final = 0.12
-"""Cramér-von Mises statistic of a fitted window; a true one is above in one of ten cases."""
+_REFUSED_ABOVE: Final = 0.13
+"""Cramér-von Mises statistic of a fitted window; of tails of this kind one in ten is above."""
 _RATE_MIN: Final = 1e-300
 
 
