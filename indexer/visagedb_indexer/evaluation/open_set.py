@@ -149,7 +149,8 @@ def identification(
         splits: Searches whose galleries have the same sizes.
         people: How many there are in all.
         bootstrap: For the confidence intervals.
-        rates: FPIR of the operating points.
+        rates: FPIR of the operating points, falling. One at which less than one false positive
+            is expected is left out.
 
     Returns:
         None without any split.
@@ -185,6 +186,7 @@ def identification(
                 reliable=rate * strangers >= EXPECTED_ERRORS_MIN,
             )
             for column, rate in enumerate(rates)
+            if column == 0 or rate * strangers >= 1
         ),
         ranks=_ranks(splits, people, mated_people, bootstrap),
         curve=OpenSetCurve(grid[len(rates) :], measured[len(rates) :], lower, upper),
@@ -249,14 +251,15 @@ def _ranks(
         known = [s[:last] / s[last] for s in sums if s[last] > 0]
         if known:
             draws[row] = np.mean(known, axis=0)
-    return tuple(
-        RankPoint(
-            int(rank),
-            float(rate),
-            interval_of_rate(draws[:, column], float(rate), mated_people),
-        )
-        for column, (rank, rate) in enumerate(zip(steps, rates, strict=True))
-    )
+    points: list[RankPoint] = []
+    for column, (rank, rate) in enumerate(zip(steps, rates, strict=True)):
+        interval = interval_of_rate(draws[:, column], float(rate), mated_people)
+        before = points[-1].interval if points else None
+        if interval is not None and before is not None:
+            # Whoever is found at one rank is found at the next.
+            interval = Interval(max(interval.lower, before.lower), interval.upper)
+        points.append(RankPoint(int(rank), float(rate), interval))
+    return tuple(points)
 
 
 def _sizes(splits: Sequence[Searches], people: int, bootstrap: Bootstrap) -> tuple[SizePoint, ...]:

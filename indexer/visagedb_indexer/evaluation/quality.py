@@ -47,7 +47,8 @@ class QualityEffect:
     Attributes:
         target_fmr: Chooses the threshold, over all pairs.
         threshold: The same for all qualities.
-        bins: Equally many pairs each, by rising quality.
+        bins: By rising quality, about equally many pairs each; pairs of the same quality stay
+            together.
         discarded: Fraction of the mate pairs left out, worst first; shape (n,).
         fnmr: Of those that remain, shape (n,).
         ideal_fnmr: If the refused pairs were exactly those left out first, shape (n,).
@@ -84,7 +85,10 @@ def quality_effect(
     owners = comparisons.owners[comparisons.mate_pairs[order, 0]]
     fractions = np.linspace(0, DISCARD_MAX, DISCARD_POINTS)
     left_out = np.floor(fractions * len(order)).astype(np.int64)
-    errors = np.concatenate([[0], np.cumsum(refused)])
+    # Among pairs of the same quality no order is meant: each has their mean error.
+    _, same = np.unique(of_pairs[order], return_inverse=True)
+    mean = np.bincount(same, refused) / np.bincount(same)
+    errors = np.concatenate([[0.0], np.cumsum(mean[same])])
     remaining = len(order) - left_out
     return QualityEffect(
         target_fmr=TARGET_FMR,
@@ -99,7 +103,9 @@ def quality_effect(
 def _bins(
     quality: Floats, refused: NDArray[np.bool_], owners: Indices, people: int, bootstrap: Bootstrap
 ) -> tuple[QualityBin, ...]:
-    parts = [part for part in np.array_split(np.arange(len(quality)), BINS) if len(part)]
+    edges = np.unique(np.quantile(quality, np.linspace(0, 1, BINS + 1)))
+    number = np.clip(np.searchsorted(edges, quality, side="right") - 1, 0, max(0, len(edges) - 2))
+    parts = np.split(np.arange(len(quality)), np.flatnonzero(np.diff(number)) + 1)
     number = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     draws = np.full((bootstrap.draws, len(parts)), np.nan)
     for row, weights in enumerate(bootstrap.weights(people)):

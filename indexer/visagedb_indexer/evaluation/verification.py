@@ -131,7 +131,8 @@ def verification(
     Args:
         comparisons: Their scores.
         bootstrap: For the confidence intervals.
-        rates: False match rates of the operating points.
+        rates: False match rates of the operating points, falling. One at which less than one
+            false match is expected is left out.
     """
     mates, impostors = comparisons.mate_scores, comparisons.impostor_scores
     band = _band_rates(comparisons)
@@ -144,6 +145,8 @@ def verification(
         points=tuple(
             _point(comparisons, rate, fnmr_draws[:, column], threshold_draws[:, column])
             for column, rate in enumerate(rates)
+            # The first is always given, unreliable as it may be.
+            if column == 0 or rate * len(impostors) >= 1
         ),
         equal_error_rate=error,
         equal_error_threshold=at,

@@ -64,13 +64,14 @@ def quality_finding(found: QualityEffect) -> str:
     if worst.fnmr <= best.fnmr:
         return (
             "Pairs of low quality are not missed more often than pairs of high quality here: "
-            f"{percent(worst.fnmr)} of the worst fifth and {percent(best.fnmr)} of the best."
+            f"{percent(worst.fnmr)} of those under {worst.highest:.2f}, {percent(best.fnmr)} of "
+            f"those over {best.lowest:.2f}."
         )
     before = float(found.fnmr[0])
     helps = "brings the FNMR down from" if fifth < before else "does not help: the FNMR goes from"
     return (
-        f"Of the fifth of pairs with the lowest quality {percent(worst.fnmr)} are missed, of the "
-        f"fifth with the highest {percent(best.fnmr)}. Leaving out the worst fifth {helps} "
+        f"Of the pairs with a quality under {worst.highest:.2f} {percent(worst.fnmr)} are missed, "
+        f"of those over {best.lowest:.2f} {percent(best.fnmr)}. Leaving out the worst fifth {helps} "
         f"{percent(before)} to {percent(fifth)}."
     )
 

@@ -47,13 +47,13 @@ def histogram(found: Verification) -> str:
             )
         axes.set_yscale("log")
         # Room for the names of the thresholds, above everything.
-        top = 300 * max(spread.mates.max(), spread.impostors.max())
+        top = 100 * max(spread.mates.max(), spread.impostors.max())
         axes.set_ylim(floor, top)
         for point in found.points:
             if point.reliable:
                 axes.axvline(point.threshold, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
                 axes.annotate(
-                    f"FMR {one_in(point.target_fmr)}",
+                    one_in(point.target_fmr),
                     (point.threshold, top),
                     (-3, 0),
                     textcoords="offset points",
@@ -64,7 +64,7 @@ def histogram(found: Verification) -> str:
                     va="top",
                 )
         drawing.in_percent(axes, "y")
-        axes.set_yticks([tick for tick in axes.get_yticks() if floor <= tick <= 1])
+        axes.set_yticks([tick for tick in axes.get_yticks() if floor <= tick <= top / 30])
         axes.set_ylim(floor, top)
         axes.set_xlabel("score (cosine)")
         axes.set_ylabel("share of pairs in each bin")
@@ -211,7 +211,7 @@ def growth_of_false_positives(found: Identification) -> str:
             axes.plot(*zip(*ahead, strict=True), color=IMPOSTORS, linestyle=(0, (2, 2)))
             axes.plot(*zip(*known, strict=True), "o-", color=IMPOSTORS, markersize=7)
             for (people, rate), name, offset, side in (
-                (known[-1], "measured", (-10, 12), "right"),
+                (known[-1], "measured", (10, -40), "left"),
                 (ahead[-1], "expected", (0, 12), "right"),
             ):
                 axes.annotate(
@@ -266,7 +266,7 @@ def quality_bins(found: QualityEffect) -> str:
         axes.grid(visible=False, axis="x")
         axes.set_ylim(0, max(1e-3, 1.15 * float(upper.max())))
         drawing.in_percent(axes, "y")
-        axes.set_xlabel("quality of the worse face, a fifth of the pairs in each")
+        axes.set_xlabel("quality of the worse face")
         axes.set_ylabel(f"FNMR at FMR {one_in(found.target_fmr)}")
         return drawing.to_svg(figure, "quality-bins", "FNMR by quality")
 
@@ -280,12 +280,11 @@ def error_versus_discard(found: QualityEffect) -> str:
         top = max(1e-3, 1.25 * float(found.fnmr.max()))
         axes.annotate(
             "by this quality score",
-            (found.discarded[middle], found.fnmr[middle]),
-            (0, 12),
+            (found.discarded[middle], found.fnmr[middle:].max()),
+            (0, 8),
             textcoords="offset points",
             color=MATES,
             weight="bold",
-            bbox={"facecolor": PAPER, "alpha": 0.8, "pad": 1},
         )
         axes.annotate(
             "if quality foresaw every miss",

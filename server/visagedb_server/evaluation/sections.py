@@ -112,7 +112,7 @@ def _verification(found: Verification) -> Section:
                 plots.histogram,
                 found,
                 f"{found.mate_count:,} pairs of one person and {found.impostor_count:,} pairs of "
-                "different people. Dashed: thresholds of false match rates.",
+                "different people. Dashed: the thresholds of these FMR.",
             ),
             _figure(
                 "Detection error trade-off",
