@@ -20,12 +20,14 @@ from visagedb._answers import (
     DetectResult,
     EmbeddedFace,
     EmbedResult,
+    FoundFace,
     Identification,
     IdentifyResult,
     OperationStatus,
     Verification,
 )
 from visagedb._async_client import AsyncClient
+from visagedb._audits import GalleryAudit, GalleryFinding
 from visagedb._bulk import BulkProgress, EnrollItem, EnrollResult
 from visagedb._calibration import (
     Calibration,
@@ -94,6 +96,7 @@ from visagedb._errors import (
     WorkersUnavailableError,
 )
 from visagedb._inputs import ImageInput, ProbeInput, VectorInput
+from visagedb._lineage import Change, ChangeKind, LineageEntry, LineageSource
 from visagedb._operation import AsyncOperation, Operation
 from visagedb._resources import (
     Enrollment,
@@ -101,6 +104,7 @@ from visagedb._resources import (
     Gallery,
     GalleryStats,
     Identity,
+    LooseEnrollment,
     MateLoss,
     SearchStats,
 )
@@ -110,7 +114,9 @@ from visagedb._values import (
     Decision,
     DetectedFace,
     EnrollOutcome,
+    FaceScope,
     FaceSelection,
+    FindingKind,
     HealthStatus,
     Landmarks,
     ModelIdentity,
@@ -136,6 +142,8 @@ __all__ = [
     "Calibration",
     "CalibrationNotFoundError",
     "Candidate",
+    "Change",
+    "ChangeKind",
     "Client",
     "Cluster",
     "ClusterMember",
@@ -161,13 +169,18 @@ __all__ = [
     "Face",
     "FaceExistsError",
     "FaceNotFoundError",
+    "FaceScope",
     "FaceSelection",
     "FailedPreconditionError",
     "FieldViolation",
+    "FindingKind",
     "FormatTooNewError",
+    "FoundFace",
     "Gallery",
+    "GalleryAudit",
     "GalleryClosedError",
     "GalleryExistsError",
+    "GalleryFinding",
     "GalleryNotFoundError",
     "GalleryStats",
     "GalleryTooLargeError",
@@ -191,7 +204,10 @@ __all__ = [
     "InvalidVectorError",
     "Landmarks",
     "LimitExceededError",
+    "LineageEntry",
     "LineageNotFoundError",
+    "LineageSource",
+    "LooseEnrollment",
     "MateLoss",
     "ModelIdentity",
     "ModelMismatchError",

@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from visagedb._audits import GalleryAudit
 from visagedb._calibration import Calibration
 from visagedb._names import last_id, segment
 from visagedb._values import (
     Decision,
     DetectedFace,
+    FaceScope,
     ModelIdentity,
     Template,
     ThresholdSource,
@@ -130,6 +132,26 @@ class IdentifyResult:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundFace:
+    """A stored face that is like a probe.
+
+    Attributes:
+        name: Resource name of the face.
+        score: Cosine similarity, -1 to 1.
+        source: The caller's own reference of the face.
+    """
+
+    name: str
+    score: float
+    source: str
+
+    @property
+    def identity(self) -> str:
+        """Id of the identity it belongs to; empty for a loose face."""
+        return segment(self.name, "identities")
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
     """The answer to "are these two the same person?".
 
@@ -205,9 +227,13 @@ class Clustering:
         name: ``galleries/{gallery}/clusterings/{clustering}``.
         cluster_count: Clusters of two faces or more.
         single_count: Faces on their own.
-        threshold: Mean cosine above which two clusters became one.
+        threshold: Least cosine of an edge; for average-linkage least mean cosine of a cluster.
         method: The method that was used.
         gallery_generation: The gallery's content at that time.
+        scope: Which faces were clustered; None when this client does not know it.
+        filter: The label filter that they passed.
+        base: Resource name of the clustering that this one goes on from; empty for none.
+        edit_count: Joins and splits by hand that can be undone.
     """
 
     name: str
@@ -218,6 +244,10 @@ class Clustering:
     threshold: float
     method: str
     gallery_generation: int
+    scope: FaceScope | None = None
+    filter: str = ""
+    base: str = ""
+    edit_count: int = 0
 
     @property
     def id(self) -> str:
@@ -234,12 +264,17 @@ class Cluster:
         size: How many faces.
         cohesion: Mean cosine of the members to their centre.
         cover_face: Resource name of the most central face.
+        nearest_cluster: Resource name of the cluster whose centre is nearest; empty when none
+            is within sight.
+        nearest_score: Cosine between the two centres.
     """
 
     name: str
     size: int
     cohesion: float
     cover_face: str
+    nearest_cluster: str = ""
+    nearest_score: float = 0.0
 
     @property
     def id(self) -> str:
@@ -255,15 +290,17 @@ class ClusterMember:
         face: Resource name of the face.
         centrality: Cosine to the cluster's centre.
         source: The caller's own reference of the face.
+        detection: Where it was found; None for a face enrolled as a vector.
     """
 
     face: str
     centrality: float
     source: str
+    detection: DetectedFace | None = None
 
     @property
     def identity(self) -> str:
-        """Id of the identity under which the face is enrolled."""
+        """Id of the identity under which the face is enrolled; empty for a loose face."""
         return segment(self.face, "identities")
 
 
@@ -280,6 +317,7 @@ class OperationStatus:
         error: Why it failed; None while it runs and when it went well.
         clustering: What a clustering found; None until it went well.
         calibration: What a calibration found; None until it went well.
+        audit: What an audit of labels found; None until it went well.
     """
 
     name: str
@@ -291,6 +329,7 @@ class OperationStatus:
     error: Exception | None
     clustering: Clustering | None
     calibration: Calibration | None = None
+    audit: GalleryAudit | None = None
 
     @property
     def id(self) -> str:

@@ -10,7 +10,9 @@ import grpc
 import grpc.aio
 
 from visagedb import _bulk as bulk
+from visagedb._api import audits as audits_api
 from visagedb._api import calibrations as calibrations_api
+from visagedb._api import changes as changes_api
 from visagedb._api import clusters as clusters_api
 from visagedb._api import faces as faces_api
 from visagedb._api import galleries as galleries_api
@@ -22,7 +24,6 @@ from visagedb._channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, channel_
 from visagedb._errors import ServerUnreachableError, VisageError
 from visagedb._methods import as_method
 from visagedb._operation import AsyncOperation
-from visagedb._resources import Enrollment
 from visagedb._translate import error_from_rpc
 from visagedb._values import FaceSelection
 
@@ -165,6 +166,9 @@ class AsyncClient:
     update_gallery = _method(galleries_api.update_gallery)
     delete_gallery = _method(galleries_api.delete_gallery)
     gallery_stats = _method(galleries_api.gallery_stats)
+    audit_gallery = _starting(audits_api.audit_gallery)
+    get_gallery_audit = _method(audits_api.get_gallery_audit)
+    gallery_findings = _listing(audits_api.gallery_findings)
     calibrate = _starting(calibrations_api.calibrate)
     get_calibration = _method(calibrations_api.get_calibration)
 
@@ -178,8 +182,16 @@ class AsyncClient:
     get_face = _method(faces_api.get_face)
     list_faces = _listing(faces_api.list_faces)
     delete_face = _method(faces_api.delete_face)
+    enroll_loose = _method(faces_api.enroll_loose)
+
+    move_faces = _method(changes_api.move_faces)
+    merge_identities = _method(changes_api.merge_identities)
+    split_identity = _method(changes_api.split_identity)
+    list_lineage = _listing(changes_api.list_lineage)
+    undo_change = _method(changes_api.undo_change)
 
     identify = _method(search_api.identify)
+    find_faces = _method(search_api.find_faces)
     verify = _method(search_api.verify)
     detect = _method(search_api.detect)
     embed = _method(search_api.embed)
@@ -188,6 +200,12 @@ class AsyncClient:
     get_clustering = _method(clusters_api.get_clustering)
     clusters = _listing(clusters_api.clusters)
     cluster_members = _listing(clusters_api.cluster_members)
+    list_clusterings = _listing(clusters_api.list_clusterings)
+    delete_clustering = _method(clusters_api.delete_clustering)
+    assign_cluster = _method(clusters_api.assign_cluster)
+    join_clusters = _method(clusters_api.join_clusters)
+    split_cluster = _method(clusters_api.split_cluster)
+    undo_cluster_edit = _method(clusters_api.undo_cluster_edit)
     get_operation = _method(clusters_api.get_operation)
     list_operations = _listing(clusters_api.list_operations)
     cancel_operation = _method(clusters_api.cancel_operation)
@@ -242,7 +260,7 @@ class AsyncClient:
         self, options: bulk.BulkOptions, item: bulk.EnrollItem
     ) -> bulk.EnrollResult:
         try:
-            return bulk.EnrollResult(item, await self._enroll_patiently(options, item), None)
+            return bulk.result_of(item, await self._enroll_patiently(options, item))
         except ServerUnreachableError:
             raise
         except (VisageError, OSError, TypeError, ValueError) as error:
@@ -250,7 +268,7 @@ class AsyncClient:
 
     async def _enroll_patiently(
         self, options: bulk.BulkOptions, item: bulk.EnrollItem
-    ) -> Enrollment:
+    ) -> bulk.Answer:
         call = await asyncio.to_thread(options.call, item)
         for delay in bulk.backoff_delays(options.patience):
             try:

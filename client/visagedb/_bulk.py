@@ -4,9 +4,9 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
-from visagedb._api.faces import enroll
+from visagedb._api.faces import enroll, enroll_loose
 from visagedb._call import Call
 from visagedb._errors import (
     OverloadedError,
@@ -16,7 +16,7 @@ from visagedb._errors import (
 )
 from visagedb._inputs import ImageInput, VectorInput, new_request_id, selection_value
 from visagedb._names import gallery_name
-from visagedb._resources import Enrollment
+from visagedb._resources import Enrollment, LooseEnrollment
 from visagedb._values import EnrollOutcome, FaceSelection
 
 DEFAULT_CONCURRENCY: Final = 48
@@ -32,7 +32,8 @@ class EnrollItem:
     """One face to enrol.
 
     Attributes:
-        identity: Id of the identity; created if there is none.
+        identity: Id of the identity; created if there is none. Empty enrols every face of
+            the image without an identity, as `enroll_loose` does.
         image: Encoded bytes, or a path, which is read when its turn comes. Give this or
             `vector`.
         vector: Shape (dimension,).
@@ -59,13 +60,15 @@ class EnrollResult:
 
     Attributes:
         item: The item.
-        enrollment: The answer; None if it failed.
+        enrollment: The answer; None if it failed, and for a loose enrolment.
+        loose: The answer to a loose enrolment; else None.
         error: Why it failed: a `VisageError`, or an `OSError` for an unreadable file.
     """
 
     item: EnrollItem
     enrollment: Enrollment | None
     error: Exception | None
+    loose: LooseEnrollment | None = None
 
     @property
     def ok(self) -> bool:
@@ -75,11 +78,22 @@ class EnrollResult:
     @property
     def outcome(self) -> str:
         """``enrolled``, ``already_enrolled``, or the error's reason such as ``NO_FACE``."""
-        if self.enrollment is not None:
-            return str(self.enrollment.outcome)
+        answer = self.enrollment or self.loose
+        if answer is not None:
+            return str(answer.outcome)
         if isinstance(self.error, VisageError):
             return self.error.reason or self.error.code
         return "UNREADABLE_FILE" if isinstance(self.error, OSError) else "INVALID_ITEM"
+
+
+Answer: TypeAlias = Enrollment | LooseEnrollment
+
+
+def result_of(item: EnrollItem, answer: Answer) -> EnrollResult:
+    """The result of an item that went well."""
+    if isinstance(answer, LooseEnrollment):
+        return EnrollResult(item, None, None, answer)
+    return EnrollResult(item, answer, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +137,19 @@ class BulkOptions:
         gallery_name(self.gallery)
         selection_value(self.face_selection)
 
-    def call(self, item: EnrollItem) -> Call[Enrollment]:
+    def call(self, item: EnrollItem) -> Call[Answer]:
         """The call for one item. Its request_id stays, so every repeat of it is safe."""
+        if not item.identity:
+            return enroll_loose(
+                self.gallery,
+                image=item.image,
+                vector=item.vector,
+                model=self.model,
+                source=item.source,
+                bulk=True,
+                request_id=new_request_id(),
+                timeout=self.timeout or BULK_TIMEOUT_SECONDS,
+            )
         return enroll(
             self.gallery,
             item.identity,
@@ -154,10 +179,8 @@ class Tally:
     def add(self, result: EnrollResult) -> EnrollResult:
         """Counts a result and passes it on."""
         state = self._state
-        repeated = (
-            result.enrollment is not None
-            and result.enrollment.outcome is EnrollOutcome.ALREADY_ENROLLED
-        )
+        answer = result.enrollment or result.loose
+        repeated = answer is not None and answer.outcome is EnrollOutcome.ALREADY_ENROLLED
         self._state = BulkProgress(
             done=state.done + 1,
             failed=state.failed + (not result.ok),

@@ -1,19 +1,28 @@
 """What the server answers, from protobuf to frozen values. Pure functions."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from google.longrunning import operations_pb2
+from google.protobuf import any_pb2
 from google.protobuf.json_format import MessageToDict
 
 from visagedb import _answers as answers
+from visagedb import _convert_audits as audits
 from visagedb import _convert_calibration as calibrations
 from visagedb import _resources as resources
 from visagedb import _values as values
 from visagedb._moments import moment
 from visagedb._names import segment
 from visagedb._translate import error_from_operation
-from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2, search_pb2, types_pb2
+from visagedb.v1 import (
+    clusters_pb2,
+    galleries_pb2,
+    gallery_audits_pb2,
+    identities_pb2,
+    search_pb2,
+    types_pb2,
+)
 
 # A value that this version does not know becomes UNKNOWN, so that a newer server is
 # never an error.
@@ -34,10 +43,20 @@ _SCORE_FUSIONS: Final = {
     galleries_pb2.SCORE_FUSION_QUALITY_WEIGHTED: values.ScoreFusion.QUALITY_WEIGHTED,
     galleries_pb2.SCORE_FUSION_ADAPTIVE_MEAN: values.ScoreFusion.ADAPTIVE_MEAN,
 }
+_METADATA: Final = (
+    clusters_pb2.ClusterMetadata,
+    galleries_pb2.CalibrateGalleryMetadata,
+    gallery_audits_pb2.AuditGalleryMetadata,
+)
 _SEARCH_STATES: Final = {
     galleries_pb2.SEARCH_STATE_EXACT: values.SearchState.EXACT,
     galleries_pb2.SEARCH_STATE_BUILDING: values.SearchState.BUILDING,
     galleries_pb2.SEARCH_STATE_COMPACT: values.SearchState.COMPACT,
+}
+_SCOPES: Final = {
+    types_pb2.FACE_SCOPE_IDENTITIES: values.FaceScope.IDENTITIES,
+    types_pb2.FACE_SCOPE_LOOSE: values.FaceScope.LOOSE,
+    types_pb2.FACE_SCOPE_ALL: values.FaceScope.ALL,
 }
 _OUTCOMES: Final = {
     identities_pb2.ENROLL_OUTCOME_ENROLLED: values.EnrollOutcome.ENROLLED,
@@ -115,6 +134,7 @@ def gallery(message: galleries_pb2.Gallery) -> resources.Gallery:
         identity_count=message.identity_count,
         face_count=message.face_count,
         generation=message.generation,
+        loose_face_count=message.loose_face_count,
     )
 
 
@@ -147,6 +167,7 @@ def gallery_stats(message: galleries_pb2.GalleryStats) -> resources.GalleryStats
         search=_search_stats(message.search),
         storage_used_bytes=message.storage.used_bytes,
         storage_file_bytes=message.storage.file_bytes,
+        loose_face_count=message.loose_face_count,
         calibration=calibrations.calibration(message.calibration)
         if message.HasField("calibration")
         else None,
@@ -189,6 +210,19 @@ def enrollment(message: identities_pb2.EnrollFaceResponse) -> resources.Enrollme
         identity_created=message.identity_created,
         detected_face_count=message.detected_face_count,
     )
+
+
+def loose_enrollment(message: identities_pb2.EnrollLooseFacesResponse) -> resources.LooseEnrollment:
+    """The answer to an enrolment without an identity."""
+    return resources.LooseEnrollment(
+        faces=tuple(face(one) for one in message.faces),
+        outcome=_OUTCOMES.get(message.outcome, values.EnrollOutcome.UNKNOWN),
+    )
+
+
+def found_face(message: search_pb2.FoundFace) -> answers.FoundFace:
+    """A stored face that is like a probe."""
+    return answers.FoundFace(name=message.face, score=message.score, source=message.source)
 
 
 def _basis(message: types_pb2.DecisionBasis) -> answers.DecisionBasis:
@@ -283,6 +317,10 @@ def clustering(message: clusters_pb2.Clustering) -> answers.Clustering:
         threshold=message.threshold,
         method=message.method,
         gallery_generation=message.gallery_generation,
+        scope=_SCOPES.get(message.scope),
+        filter=message.filter,
+        base=message.base,
+        edit_count=message.edit_count,
     )
 
 
@@ -293,34 +331,43 @@ def cluster(message: clusters_pb2.Cluster) -> answers.Cluster:
         size=message.size,
         cohesion=message.cohesion,
         cover_face=message.cover_face,
+        nearest_cluster=message.nearest_cluster,
+        nearest_score=message.nearest_score,
     )
 
 
 def cluster_member(message: clusters_pb2.ClusterMember) -> answers.ClusterMember:
     """A face in a cluster."""
     return answers.ClusterMember(
-        face=message.face, centrality=message.centrality, source=message.source
+        face=message.face,
+        centrality=message.centrality,
+        source=message.source,
+        detection=detected_face(message.detection) if message.HasField("detection") else None,
     )
 
 
 def operation_status(message: operations_pb2.Operation) -> answers.OperationStatus:
     """A long-running operation at this moment."""
-    metadata: clusters_pb2.ClusterMetadata | galleries_pb2.CalibrateGalleryMetadata
-    metadata = clusters_pb2.ClusterMetadata()
-    if not message.metadata.Unpack(metadata):
-        metadata = galleries_pb2.CalibrateGalleryMetadata()
-        message.metadata.Unpack(metadata)
+    metadata: Any = None
+    for kind in _METADATA:
+        metadata = kind()
+        if message.metadata.Unpack(metadata):
+            break
+    response = message.response if message.HasField("response") else any_pb2.Any()
     grouped, measured = clusters_pb2.Clustering(), galleries_pb2.Calibration()
-    is_clustering = message.HasField("response") and message.response.Unpack(grouped)
-    is_calibration = message.HasField("response") and message.response.Unpack(measured)
+    audited = gallery_audits_pb2.GalleryAudit()
+    is_clustering = response.Unpack(grouped)
+    is_calibration = response.Unpack(measured)
+    is_audit = response.Unpack(audited)
     return answers.OperationStatus(
         name=message.name,
         done=message.done,
-        progress=1.0 if is_clustering or is_calibration else metadata.progress,
+        progress=1.0 if is_clustering or is_calibration or is_audit else metadata.progress,
         stage=metadata.stage,
         gallery=segment(metadata.gallery, "galleries"),
         create_time=moment(metadata.create_time),
         error=error_from_operation(message),
         clustering=clustering(grouped) if is_clustering else None,
         calibration=calibrations.calibration(measured) if is_calibration else None,
+        audit=audits.audit(audited) if is_audit else None,
     )

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from visagedb._errors import InvalidArgumentError, InvalidVectorError
 from visagedb._resources import Face
-from visagedb._values import FaceSelection, Template
+from visagedb._values import FaceScope, FaceSelection, Template
 from visagedb.v1 import types_pb2
 
 ImageInput: TypeAlias = bytes | bytearray | memoryview | os.PathLike[str]
@@ -92,6 +92,19 @@ def selection_value(
 ) -> types_pb2.FaceSelection.ValueType:
     """Which face is meant, as on the wire; None leaves it to the server."""
     return _SELECTIONS[None if selection is None else FaceSelection(selection)]
+
+
+_SCOPES: Final[Mapping[FaceScope | None, types_pb2.FaceScope.ValueType]] = {
+    None: types_pb2.FACE_SCOPE_UNSPECIFIED,
+    FaceScope.IDENTITIES: types_pb2.FACE_SCOPE_IDENTITIES,
+    FaceScope.LOOSE: types_pb2.FACE_SCOPE_LOOSE,
+    FaceScope.ALL: types_pb2.FACE_SCOPE_ALL,
+}
+
+
+def scope_value(scope: FaceScope | str | None) -> types_pb2.FaceScope.ValueType:
+    """Which faces are meant, as on the wire; None leaves it to the server."""
+    return _SCOPES[None if scope is None else FaceScope(scope)]
 
 
 def probe_message(

@@ -45,8 +45,13 @@ def identity_name(gallery: str, identity: str) -> str:
 
 
 def face_name(gallery: str, identity: str, face: str) -> str:
-    """``galleries/{gallery}/identities/{identity}/faces/{face}``."""
-    return f"{identity_name(gallery, identity)}/faces/{check_id(face, 'face')}"
+    """``galleries/{gallery}/identities/{identity}/faces/{face}``; loose without an identity."""
+    return f"{owner_name(gallery, identity)}/faces/{check_id(face, 'face')}"
+
+
+def owner_name(gallery: str, identity: str) -> str:
+    """Name of an identity, or with an empty id that of the gallery, for its loose faces."""
+    return identity_name(gallery, identity) if identity else gallery_name(gallery)
 
 
 def last_id(name: str) -> str:

@@ -31,6 +31,7 @@ class Gallery:
         threshold: The gallery's own decision threshold; None for the model card's.
         etag: Changes with every update.
         generation: Counts the committed changes of the gallery's content.
+        loose_face_count: Those of the faces that belong to no identity.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Gallery:
     identity_count: int
     face_count: int
     generation: int
+    loose_face_count: int = 0
 
     @property
     def id(self) -> str:
@@ -104,6 +106,7 @@ class GalleryStats:
         storage_used_bytes: Bytes of the database in use.
         storage_file_bytes: Bytes of the database file.
         calibration: The latest; None until there is one.
+        loose_face_count: Those of the faces that belong to no identity.
     """
 
     identity_count: int
@@ -113,6 +116,7 @@ class GalleryStats:
     storage_used_bytes: int
     storage_file_bytes: int
     calibration: Calibration | None = None
+    loose_face_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +156,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One enrolled face of an identity.
+    """One enrolled face, of an identity or loose.
 
     Attributes:
-        name: ``galleries/{gallery}/identities/{identity}/faces/{face}``.
+        name: ``galleries/{gallery}/identities/{identity}/faces/{face}``, or for a loose face
+            ``galleries/{gallery}/faces/{face}``.
         detection: Where it was found; None for a face enrolled as a vector.
         content_sha256: Digest of the enrolled image or vector, hexadecimal.
         source: The caller's own reference, for example a file name.
@@ -176,7 +181,7 @@ class Face:
 
     @property
     def identity(self) -> str:
-        """Id of its identity."""
+        """Id of its identity; empty for a loose face."""
         return segment(self.name, "identities")
 
     @property
@@ -201,3 +206,17 @@ class Enrollment:
     outcome: EnrollOutcome
     identity_created: bool
     detected_face_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class LooseEnrollment:
+    """The answer to an enrolment without an identity.
+
+    Attributes:
+        faces: Largest first. Of content that was enrolled before, the faces that are left of
+            it, also those that have an identity by now.
+        outcome: Whether anything changed.
+    """
+
+    faces: tuple[Face, ...]
+    outcome: EnrollOutcome

@@ -40,6 +40,16 @@ class FaceSelection(StrEnum):
     """Every face; for identification and embedding."""
 
 
+class FaceScope(StrEnum):
+    """Which faces of a gallery are meant."""
+
+    IDENTITIES = "identities"
+    """Faces of identities."""
+    LOOSE = "loose"
+    """Faces enrolled without an identity."""
+    ALL = "all"
+
+
 class Decision(StrEnum):
     """On which side of the threshold the best score lies."""
 
@@ -72,6 +82,18 @@ class ScoreFusion(StrEnum):
     """The same, with better faces counting more."""
     ADAPTIVE_MEAN = "adaptive_mean"
     """The same, with those faces counting more that resemble the probe more."""
+    UNKNOWN = "unknown"
+
+
+class FindingKind(StrEnum):
+    """What an audit of a gallery's labels may find."""
+
+    DUPLICATE_IDENTITIES = "duplicate_identities"
+    """Two identities, one person."""
+    MISLABELLED_FACE = "mislabelled_face"
+    """One identity, two persons: a face that does not belong to the others."""
+    HUB_FACE = "hub_face"
+    """A face that is near to too many identities."""
     UNKNOWN = "unknown"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from google.longrunning import operations_pb2
 
-from visagedb._api import clusters, faces, galleries, health, identities, search
+from visagedb._api import changes, clusters, faces, galleries, health, identities, search
 from visagedb._call import Call
 from visagedb._channel import KEEPALIVE_MS, channel_options, service_config
 from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2, search_pb2
@@ -27,7 +27,14 @@ CALLS: list[Call[Any]] = [
     faces.get_face("g", "i", "f"),
     faces.list_faces("g", "i").page("t"),
     faces.delete_face("g", "i", "f"),
+    faces.enroll_loose("g", image=b"x"),
+    changes.move_faces("g", [FACE], "i"),
+    changes.merge_identities("g", "i", ["j"]),
+    changes.split_identity("g", "i", [FACE]),
+    changes.list_lineage("g").page("t"),
+    changes.undo_change("galleries/g/lineage/1"),
     search.identify("g", face=FACE),
+    search.find_faces("g", face=FACE),
     search.verify([1.0], [2.0]),
     search.detect(b"x"),
     search.embed(b"x"),
@@ -35,6 +42,12 @@ CALLS: list[Call[Any]] = [
     clusters.get_clustering("galleries/g/clusterings/c"),
     clusters.clusters("galleries/g/clusterings/c").page("t"),
     clusters.cluster_members("galleries/g/clusterings/c/clusters/1").page("t"),
+    clusters.list_clusterings("g").page("t"),
+    clusters.delete_clustering("galleries/g/clusterings/c"),
+    clusters.assign_cluster("galleries/g/clusterings/c/clusters/1", "i"),
+    clusters.join_clusters(["galleries/g/clusterings/c/clusters/1"]),
+    clusters.split_cluster("galleries/g/clusterings/c/clusters/1", [FACE]),
+    clusters.undo_cluster_edit("galleries/g/clusterings/c"),
     clusters.get_operation("operations/o"),
     clusters.list_operations().page("t"),
     clusters.cancel_operation("operations/o"),

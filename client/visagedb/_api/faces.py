@@ -13,8 +13,8 @@ from visagedb._inputs import (
     selection_value,
     template_message,
 )
-from visagedb._names import check_id, face_name, identity_name
-from visagedb._resources import Enrollment, Face
+from visagedb._names import check_id, face_name, gallery_name, identity_name, owner_name
+from visagedb._resources import Enrollment, Face, LooseEnrollment
 from visagedb._values import FaceSelection
 from visagedb.v1 import identities_pb2 as pb
 
@@ -88,6 +88,59 @@ def enroll(
     )
 
 
+def enroll_loose(
+    gallery: str,
+    *,
+    image: ImageInput | None = None,
+    vector: VectorInput | None = None,
+    model: str = "",
+    source: str = "",
+    bulk: bool = False,
+    request_id: str = "",
+    timeout: float | None = None,
+) -> Call[LooseEnrollment]:
+    """Adds every face of an image, or one vector, without an identity.
+
+    For photo archives: `cluster` groups loose faces by person, `assign_cluster` and
+    `move_faces` give them a name. `identify` does not return them. What was enrolled this
+    way before is not looked at again.
+
+    Args:
+        gallery: Id of the gallery.
+        image: An encoded image as bytes, or the path of one. Give this or `vector`.
+        vector: Shape (dimension,), made by the gallery's model.
+        model: What made the vector, ``name`` or ``name@version``.
+        source: The caller's own reference, for example the photograph's path.
+        bulk: Work that may wait for interactive requests.
+        request_id: Makes a repeat return the first answer; empty for a fresh one.
+        timeout: Seconds; None means the client's default.
+
+    Raises:
+        InvalidImageError: The image cannot be used. One without a face is no error.
+        InvalidVectorError: The vector has the wrong length or is not finite.
+        GalleryNotFoundError: There is no such gallery.
+        ModelNotAvailableError: The server takes only vectors for this gallery.
+    """
+    only_one_of(image=image, vector=vector)
+    request = pb.EnrollLooseFacesRequest(
+        gallery=gallery_name(gallery),
+        source=source,
+        request_id=request_id or new_request_id(),
+        bulk=bulk,
+    )
+    if image is not None:
+        request.image = image_bytes(image)
+    elif vector is not None:
+        request.template.CopyFrom(template_message(vector, model))
+    return call(
+        "IdentityService/EnrollLooseFaces",
+        request,
+        pb.EnrollLooseFacesResponse,
+        convert.loose_enrollment,
+        timeout,
+    )
+
+
 def get_face(
     gallery: str,
     identity: str,
@@ -97,6 +150,13 @@ def get_face(
     timeout: float | None = None,
 ) -> Call[Face]:
     """An enrolled face, with its vector if that is asked for.
+
+    Args:
+        gallery: Id of the gallery.
+        identity: Id of the identity; empty for a loose face.
+        face: Id of the face.
+        include_template: Return the vector, too.
+        timeout: Seconds; None means the client's default.
 
     Raises:
         FaceNotFoundError: The identity has none of this id.
@@ -115,7 +175,7 @@ def get_face(
 
 def list_faces(
     gallery: str,
-    identity: str,
+    identity: str = "",
     *,
     include_template: bool = False,
     page_size: int = 0,
@@ -125,12 +185,12 @@ def list_faces(
 
     Args:
         gallery: Id of the gallery.
-        identity: Id of the identity.
+        identity: Id of the identity; empty for the gallery's loose faces.
         include_template: Return the vectors, too.
         page_size: Faces per request, at most 1,000; 0 for the server's choice.
         timeout: Seconds for each page; None means the client's default.
     """
-    parent = identity_name(gallery, identity)
+    parent = owner_name(gallery, identity)
 
     def page(token: str) -> Call[Page[Face]]:
         return call(
@@ -160,6 +220,13 @@ def delete_face(
     timeout: float | None = None,
 ) -> Call[None]:
     """Deletes one face; no search that starts later returns it.
+
+    Args:
+        gallery: Id of the gallery.
+        identity: Id of the identity; empty for a loose face.
+        face: Id of the face.
+        missing_ok: Succeed if there is none.
+        timeout: Seconds; None means the client's default.
 
     Raises:
         FaceNotFoundError: The identity has none of this id and `missing_ok` is off.

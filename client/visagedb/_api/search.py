@@ -1,7 +1,13 @@
 """Methods that search, compare and look at images."""
 
 from visagedb import _convert as convert
-from visagedb._answers import DetectResult, EmbedResult, IdentifyResult, Verification
+from visagedb._answers import (
+    DetectResult,
+    EmbedResult,
+    FoundFace,
+    IdentifyResult,
+    Verification,
+)
 from visagedb._call import Call, call
 from visagedb._inputs import (
     ImageInput,
@@ -12,11 +18,12 @@ from visagedb._inputs import (
     only_one_of,
     operating_point,
     probe_message,
+    scope_value,
     selection_value,
 )
 from visagedb._names import gallery_name, identity_name
 from visagedb._resources import Face
-from visagedb._values import FaceSelection
+from visagedb._values import FaceScope, FaceSelection
 from visagedb.v1 import search_pb2 as pb
 
 
@@ -76,6 +83,62 @@ def identify(
     )
     return call(
         "SearchService/Identify", request, pb.IdentifyResponse, convert.identify_result, timeout
+    )
+
+
+def find_faces(
+    gallery: str,
+    *,
+    image: ImageInput | None = None,
+    vector: VectorInput | None = None,
+    face: Face | str | None = None,
+    model: str = "",
+    top_k: int = 0,
+    scope: FaceScope | str | None = None,
+    filter: str = "",  # noqa: A002 (the API's own word)
+    min_score: float | None = None,
+    face_selection: FaceSelection | str | None = None,
+    timeout: float | None = None,
+) -> Call[tuple[FoundFace, ...]]:
+    """The stored faces that are most like a probe, loose ones included, best first.
+
+    Every face counts on its own, and nothing is decided: for photo archives. Give exactly
+    one of `image`, `vector` and `face`; a stored face does not find itself.
+
+    Args:
+        gallery: Id of the gallery.
+        image: An encoded image as bytes, or the path of one.
+        vector: Shape (dimension,), made by the gallery's model.
+        face: A stored face, loose or not, or its resource name.
+        model: What made the vector; refused if it is not the gallery's model.
+        top_k: How many faces to return, 1 to 1,000; 0 for the server's 10.
+        scope: Which faces; None for all.
+        filter: Only faces of identities whose labels pass; loose faces pass no filter.
+        min_score: Only faces with at least this cosine.
+        face_selection: Which face of an image; by default it must show exactly one.
+        timeout: Seconds; None means the client's default.
+
+    Raises:
+        GalleryNotFoundError: There is no such gallery.
+        FaceNotFoundError: There is no such stored face.
+        InvalidImageError: The image cannot be used, shows no face, or several.
+    """
+    request = pb.FindFacesRequest(
+        gallery=gallery_name(gallery),
+        probe=probe_message(
+            image=image, vector=vector, face=face, model=model, face_selection=face_selection
+        ),
+        top_k=top_k,
+        scope=scope_value(scope),
+        filter=filter,
+        min_score=min_score,
+    )
+    return call(
+        "SearchService/FindFaces",
+        request,
+        pb.FindFacesResponse,
+        lambda answer: tuple(convert.found_face(one) for one in answer.faces),
+        timeout,
     )
 
 
