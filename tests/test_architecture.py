@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 from google.longrunning import operations_pb2
 
-from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2, search_pb2
+from visagedb.v1 import (
+    clusters_pb2,
+    galleries_pb2,
+    gallery_audits_pb2,
+    identities_pb2,
+    search_pb2,
+)
 from visagedb_server import services
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,6 +132,7 @@ def test_the_top_folders_are_no_packages(folder: Path) -> None:
         (identities_pb2, "IdentityService", services.IdentityService),
         (search_pb2, "SearchService", services.SearchService),
         (clusters_pb2, "ClusterService", services.ClusterService),
+        (gallery_audits_pb2, "GalleryAuditService", services.GalleryAuditService),
         (operations_pb2, "Operations", services.OperationsService),
     ],
 )

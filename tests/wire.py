@@ -15,6 +15,7 @@ from visagedb.v1 import (
     clusters_pb2_grpc,
     galleries_pb2,
     galleries_pb2_grpc,
+    gallery_audits_pb2_grpc,
     identities_pb2,
     identities_pb2_grpc,
     search_pb2,
@@ -36,6 +37,7 @@ class Api:
         self.identities = identities_pb2_grpc.IdentityServiceStub(self.channel)
         self.search = search_pb2_grpc.SearchServiceStub(self.channel)
         self.clusters = clusters_pb2_grpc.ClusterServiceStub(self.channel)
+        self.audits = gallery_audits_pb2_grpc.GalleryAuditServiceStub(self.channel)
         self.operations = operations_pb2_grpc.OperationsStub(self.channel)
 
     def close(self) -> None:

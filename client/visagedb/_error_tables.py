@@ -5,7 +5,6 @@ from typing import Final
 
 from visagedb._errors import (
     AlreadyExistsError,
-    AuditNotFoundError,
     CalibrationNotFoundError,
     ClusteringNotFoundError,
     CorruptImageError,
@@ -81,7 +80,6 @@ ERROR_BY_REASON: Final[Mapping[str, type[VisageError]]] = {
     "OPERATION_NOT_FOUND": OperationNotFoundError,
     "CLUSTERING_NOT_FOUND": ClusteringNotFoundError,
     "LINEAGE_NOT_FOUND": LineageNotFoundError,
-    "AUDIT_NOT_FOUND": AuditNotFoundError,
     "CALIBRATION_NOT_FOUND": CalibrationNotFoundError,
     "ALREADY_EXISTS": AlreadyExistsError,
     "GALLERY_EXISTS": GalleryExistsError,

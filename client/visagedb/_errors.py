@@ -22,7 +22,6 @@
     │   ├── OperationNotFoundError
     │   ├── ClusteringNotFoundError
     │   ├── LineageNotFoundError
-    │   ├── AuditNotFoundError
     │   └── CalibrationNotFoundError
     ├── AlreadyExistsError
     │   ├── GalleryExistsError
@@ -205,10 +204,6 @@ class ClusteringNotFoundError(NotFoundError):
 
 class LineageNotFoundError(NotFoundError):
     """There is no change of this name in the lineage."""
-
-
-class AuditNotFoundError(NotFoundError):
-    """There is no audit of this name, or it is forgotten."""
 
 
 class CalibrationNotFoundError(NotFoundError):

@@ -22,7 +22,6 @@
     │   ├── OperationNotFoundError
     │   ├── ClusteringNotFoundError
     │   ├── LineageNotFoundError
-    │   ├── AuditNotFoundError
     │   └── CalibrationNotFoundError
     ├── AlreadyExistsError
     │   ├── GalleryExistsError
@@ -207,12 +206,6 @@ class LineageNotFoundError(NotFoundError):
     """No lineage entry of this number."""
 
     reason = "LINEAGE_NOT_FOUND"
-
-
-class AuditNotFoundError(NotFoundError):
-    """There is no audit of this id; old ones are forgotten."""
-
-    reason = "AUDIT_NOT_FOUND"
 
 
 class CalibrationNotFoundError(NotFoundError):

@@ -26,6 +26,17 @@ class Fusion(StrEnum):
     """To the mean of the faces, in which those count more that resemble the probe more."""
 
 
+class FindingKind(StrEnum):
+    """What an audit of a gallery's labels may find."""
+
+    DUPLICATE_IDENTITIES = "duplicate_identities"
+    """Two identities, one person."""
+    MISLABELLED_FACE = "mislabelled_face"
+    """One identity, two persons: a face that does not belong to the others."""
+    HUB_FACE = "hub_face"
+    """A face that is near to too many identities."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """A position in pixels of the upright image: x to the right, y down, centre of pixel at .0."""

@@ -40,6 +40,11 @@ def lineage_name(gallery: str, number: int) -> str:
     return f"galleries/{gallery}/lineage/{number}"
 
 
+def audit_name(gallery: str, audit: str) -> str:
+    """``galleries/{gallery}/audits/{audit}``."""
+    return f"galleries/{gallery}/audits/{audit}"
+
+
 def operation_name(operation: str) -> str:
     """``operations/{operation}``."""
     return f"operations/{operation}"
@@ -108,6 +113,12 @@ def parse_calibration(name: str) -> tuple[str, int | None]:
     return gallery, int(version)
 
 
+def parse_audit(name: str) -> tuple[str, str]:
+    """Ids of gallery and audit."""
+    gallery, audit = _parse(name, "galleries", "audits")
+    return gallery, audit
+
+
 def parse_operation(name: str) -> str:
     """The operation's id."""
     return _parse(name, "operations")[0]
@@ -121,6 +132,7 @@ _SINGULAR = {
     "clusters": "cluster",
     "lineage": "number",
     "calibrations": "calibration",
+    "audits": "audit",
     "operations": "operation",
 }
 

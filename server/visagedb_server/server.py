@@ -14,6 +14,8 @@ from visagedb.v1 import (
     clusters_pb2_grpc,
     galleries_pb2,
     galleries_pb2_grpc,
+    gallery_audits_pb2,
+    gallery_audits_pb2_grpc,
     identities_pb2,
     identities_pb2_grpc,
     search_pb2,
@@ -28,6 +30,7 @@ from visagedb_server.extraction import Extractor
 from visagedb_server.operations import Operations
 from visagedb_server.services import (
     ClusterService,
+    GalleryAuditService,
     GalleryService,
     IdentityService,
     OperationsService,
@@ -45,6 +48,7 @@ SERVICES: Final = tuple(
         identities_pb2.DESCRIPTOR.services_by_name["IdentityService"],
         search_pb2.DESCRIPTOR.services_by_name["SearchService"],
         clusters_pb2.DESCRIPTOR.services_by_name["ClusterService"],
+        gallery_audits_pb2.DESCRIPTOR.services_by_name["GalleryAuditService"],
         operations_pb2.DESCRIPTOR.services_by_name["Operations"],
     )
 )
@@ -101,6 +105,9 @@ class Server:
         )
         clusters_pb2_grpc.add_ClusterServiceServicer_to_server(
             ClusterService(database, extractor, self._operations), server
+        )
+        gallery_audits_pb2_grpc.add_GalleryAuditServiceServicer_to_server(
+            GalleryAuditService(database, self._operations), server
         )
         operations_pb2_grpc.add_OperationsServicer_to_server(
             OperationsService(

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from visagedb._cli import _calibration
+from visagedb._cli import _audit, _calibration
 from visagedb._cli._calibration import summary
 from visagedb._cli._options import FusionOption, GalleryArgument
 from visagedb._cli._session import Session, command
@@ -13,6 +13,7 @@ from visagedb._cli._tables import facts, listing, when
 from visagedb._resources import Gallery, GalleryStats
 
 app = typer.Typer(name="gallery", help="Galleries: sets of people.", no_args_is_help=True)
+_audit.register(app)
 _calibration.register(app)
 
 

@@ -44,7 +44,7 @@ def show(session: Session, operation: OperationArgument) -> None:
         "started": when(found.create_time),
         "error": "" if found.error is None else str(found.error),
         "result": next(
-            (result.name for result in (found.clustering, found.calibration) if result), ""
+            (one.name for one in (found.clustering, found.calibration, found.audit) if one), ""
         ),
     }
     session.show({"operation": found}, facts(rows))

@@ -168,8 +168,8 @@ class ClusterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def FindDuplicates(self, request, context):
-        """Identities that may be the same person.
-        Not implemented yet: answers UNIMPLEMENTED.
+        """Identities that may be the same person: GalleryAuditService.AuditGallery with this one
+        kind of findings. The operation's response is a GalleryAudit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -334,8 +334,8 @@ class ClusterServiceStub(typing.Generic[_ClusterServiceClusterType, _ClusterServ
     """Undoes the last join or split of a clustering; again, and the one before."""
 
     FindDuplicates: _ClusterServiceFindDuplicatesType
-    """Identities that may be the same person.
-    Not implemented yet: answers UNIMPLEMENTED.
+    """Identities that may be the same person: GalleryAuditService.AuditGallery with this one
+    kind of findings. The operation's response is a GalleryAudit.
     """
 
 ClusterServiceAsyncStub: typing_extensions.TypeAlias = ClusterServiceStub[
@@ -477,8 +477,8 @@ class ClusterServiceServicer(metaclass=abc.ABCMeta):
         request: visagedb.v1.clusters_pb2.FindDuplicatesRequest,
         context: _ServicerContext,
     ) -> typing.Union[visagedb.v1.clusters_pb2.FindDuplicatesResponse, collections.abc.Awaitable[visagedb.v1.clusters_pb2.FindDuplicatesResponse]]:
-        """Identities that may be the same person.
-        Not implemented yet: answers UNIMPLEMENTED.
+        """Identities that may be the same person: GalleryAuditService.AuditGallery with this one
+        kind of findings. The operation's response is a GalleryAudit.
         """
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

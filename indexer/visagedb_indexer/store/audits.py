@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from visagedb_indexer.errors import AuditNotFoundError
+from visagedb_indexer.errors import NotFoundError
 from visagedb_indexer.store import schema
 from visagedb_indexer.store.environment import Environment, LmdbTransaction
 from visagedb_indexer.store.records import AuditRecord, FindingRecord, decode, encode
@@ -19,11 +19,11 @@ class AuditReader:
         """An audit by id.
 
         Raises:
-            AuditNotFoundError: There is none.
+            NotFoundError: There is none.
         """
         data = self._txn.get(audit_id.encode(), db=self._db(schema.AUDITS))
         if data is None:
-            raise AuditNotFoundError(f"there is no audit {audit_id!r}", {"audit": audit_id})
+            raise NotFoundError(f"there is no audit {audit_id!r}", {"audit": audit_id})
         return decode(data, AuditRecord)
 
     def all(self) -> list[AuditRecord]:

@@ -2,12 +2,14 @@
 
 from visagedb_server.services.clusters import ClusterService
 from visagedb_server.services.galleries import GalleryService
+from visagedb_server.services.gallery_audits import GalleryAuditService
 from visagedb_server.services.identities import IdentityService
 from visagedb_server.services.operations import OperationsService
 from visagedb_server.services.search import SearchService
 
 __all__ = [
     "ClusterService",
+    "GalleryAuditService",
     "GalleryService",
     "IdentityService",
     "OperationsService",

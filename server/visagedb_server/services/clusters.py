@@ -14,12 +14,12 @@ from visagedb_indexer.errors import IndexerError, InvalidArgumentError
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.moves import Destination
 from visagedb_indexer.store import ClusterRecord
-from visagedb_indexer.values import FaceScope
+from visagedb_indexer.values import FaceScope, FindingKind
 from visagedb_server import convert, names, paging
-from visagedb_server.calls import not_supported
 from visagedb_server.extraction import Extractor
 from visagedb_server.operations import Job, Operations, Work
 from visagedb_server.services.changes import entry, faces_of
+from visagedb_server.services.gallery_audits import start_audit
 
 _KIND: Final = "cluster"
 
@@ -259,8 +259,11 @@ class ClusterService(clusters_pb2_grpc.ClusterServiceServicer):
     def FindDuplicates(  # noqa: N802
         self, request: clusters_pb2.FindDuplicatesRequest, context: grpc.ServicerContext
     ) -> clusters_pb2.FindDuplicatesResponse:
-        """Not implemented yet."""
-        raise not_supported("finding duplicate identities")
+        """Starts an audit that looks for duplicate identities only."""
+        gallery = self._database.gallery(names.parse_gallery(request.gallery))
+        kinds = [FindingKind.DUPLICATE_IDENTITIES]
+        operation = start_audit(self._operations, gallery, request, request.filter, kinds)
+        return clusters_pb2.FindDuplicatesResponse(operation=operation)
 
 
 def ordinals_of(cluster: ClusterRecord) -> list[int]:
