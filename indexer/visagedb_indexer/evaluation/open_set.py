@@ -21,8 +21,6 @@ from visagedb_indexer.evaluation.rates import (
 from visagedb_indexer.evaluation.verification import EXPECTED_ERRORS_MIN
 
 FALSE_POSITIVE_RATES: Final = (0.10, 0.03, 0.01)
-GROWTH_RATE: Final = 0.01
-"""FPIR at which galleries of different sizes are compared."""
 RANK_MAX: Final = 20
 CURVE_POINTS: Final = 60
 FORECAST_FACTOR: Final = 100
@@ -73,10 +71,10 @@ class SizePoint:
 
     Attributes:
         people: Enrolled.
-        fnir: At FPIR 1%, with the threshold chosen for this size; mean over the splits.
+        fnir: With the threshold chosen for this size; mean over the splits.
         fnir_interval: 95%.
         rank_one_miss: Fraction of mated probes whose mate is not first.
-        fpir: At the threshold that the whole gallery needs for FPIR 1%.
+        fpir: At the threshold that the whole gallery needs.
     """
 
     people: int
@@ -122,6 +120,7 @@ class Identification:
         points: Operating points, by falling FPIR.
         ranks: The cumulative match characteristic.
         curve: The trade-off.
+        growth_fpir: FPIR at which galleries of different sizes are compared.
         sizes: By growing gallery.
         forecast: Beyond the size that was measured.
     """
@@ -133,6 +132,7 @@ class Identification:
     points: tuple[IdentificationPoint, ...]
     ranks: tuple[RankPoint, ...]
     curve: OpenSetCurve
+    growth_fpir: float
     sizes: tuple[SizePoint, ...]
     forecast: tuple[Forecast, ...]
 
@@ -165,7 +165,8 @@ def identification(
     measured = np.mean([_fnir(outcome, grid) for outcome in outcomes], axis=0)
     draws = _repeated(outcomes, people, bootstrap, grid)
     mated_people = len(np.unique(np.concatenate([split.mated_owners for split in splits])))
-    sizes = _sizes(splits, people, bootstrap)
+    kept = [rate for rate in rates if rate * strangers >= 1] or list(rates[:1])
+    sizes = _sizes(splits, people, bootstrap, kept[-1])
     lower, upper = band_of(draws[:, len(rates) :])
     return Identification(
         splits=len(splits),
@@ -185,11 +186,11 @@ def identification(
                 ),
                 reliable=rate * strangers >= EXPECTED_ERRORS_MIN,
             )
-            for column, rate in enumerate(rates)
-            if column == 0 or rate * strangers >= 1
+            for column, rate in enumerate(kept)
         ),
         ranks=_ranks(splits, people, mated_people, bootstrap),
         curve=OpenSetCurve(grid[len(rates) :], measured[len(rates) :], lower, upper),
+        growth_fpir=kept[-1],
         sizes=sizes,
         forecast=_forecast(sizes[-1]),
     )
@@ -262,11 +263,11 @@ def _ranks(
     return tuple(points)
 
 
-def _sizes(splits: Sequence[Searches], people: int, bootstrap: Bootstrap) -> tuple[SizePoint, ...]:
-    rate = np.array([GROWTH_RATE])
-    thresholds = [
-        threshold_at(np.sort(split.stranger_scores[:, -1]), GROWTH_RATE) for split in splits
-    ]
+def _sizes(
+    splits: Sequence[Searches], people: int, bootstrap: Bootstrap, fpir: float
+) -> tuple[SizePoint, ...]:
+    rate = np.array([fpir])
+    thresholds = [threshold_at(np.sort(split.stranger_scores[:, -1]), fpir) for split in splits]
     points = []
     for part, size in enumerate(splits[0].sizes):
         # A small gallery of a split may have nobody who is searched for.

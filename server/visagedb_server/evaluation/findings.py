@@ -71,8 +71,8 @@ def quality_finding(found: QualityEffect) -> str:
     helps = "brings the FNMR down from" if fifth < before else "does not help: the FNMR goes from"
     return (
         f"Of the pairs with a quality under {worst.highest:.2f} {percent(worst.fnmr)} are missed, "
-        f"of those over {best.lowest:.2f} {percent(best.fnmr)}. Leaving out the worst fifth {helps} "
-        f"{percent(before)} to {percent(fifth)}."
+        f"of those over {best.lowest:.2f} {percent(best.fnmr)}. Leaving out the worst fifth "
+        f"{helps} {percent(before)} to {percent(fifth)}."
     )
 
 
@@ -81,7 +81,8 @@ def growth_finding(found: Identification) -> str:
     first, last = found.sizes[0], found.sizes[-1]
     tenfold = min(found.forecast, key=lambda f: abs(f.people - 10 * last.people))
     return (
-        f"From {first.people:,} to {last.people:,} people the FNIR at FPIR 1% goes from "
+        f"From {first.people:,} to {last.people:,} people the FNIR at FPIR "
+        f"{target(found.growth_fpir)} goes from "
         f"{percent(first.fnir)} to {percent(last.fnir)}. A threshold that is kept while the "
         f"gallery grows tenfold lets the FPIR rise from {percent(last.fpir)} to about "
         f"{percent(tenfold.fpir)}."

@@ -16,7 +16,7 @@ from visagedb_indexer.evaluation import (
 )
 from visagedb_server.evaluation import drawing
 from visagedb_server.evaluation.drawing import IMPOSTORS, INK, MATES, MUTED, PAPER, THIRD
-from visagedb_server.evaluation.words import one_in, percent
+from visagedb_server.evaluation.words import one_in, percent, target
 
 _BAND: Final[dict[str, Any]] = {"alpha": 0.18, "linewidth": 0}
 _NO_ERROR: Final = "not one error was observed"
@@ -179,7 +179,7 @@ def growth_of_misses(found: Identification) -> str:
         lower, upper = _ends([size.fnir_interval for size in found.sizes], fnir)
         axes.fill_between(people, lower, np.minimum(upper, 1), color=MATES, **_BAND)
         for rates, color, name in (
-            (fnir, MATES, "FNIR at FPIR 1%"),
+            (fnir, MATES, f"FNIR at FPIR {target(found.growth_fpir)}"),
             (first, THIRD, "mate not at rank 1"),
         ):
             axes.plot(people, rates, "o-", color=color, markersize=7)

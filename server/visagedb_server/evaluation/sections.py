@@ -185,6 +185,7 @@ def _identification(found: Identification) -> Section:
 
 
 def _growth(found: Identification) -> Section:
+    fpir = target(found.growth_fpir)
     return Section(
         "growth",
         "Size of the gallery",
@@ -195,19 +196,19 @@ def _growth(found: Identification) -> Section:
                 plots.growth_of_misses,
                 found,
                 "Random parts of the gallery. The threshold is chosen anew for each size, so that "
-                "FPIR stays 1%.",
+                f"FPIR stays {fpir}.",
             ),
             _figure(
                 "False positives as the gallery grows",
                 plots.growth_of_false_positives,
                 found,
-                "The threshold stays where the whole gallery has FPIR 1%. Dotted: what to expect "
-                "if more people of the same kind are enrolled.",
+                f"The threshold stays where the whole gallery has FPIR {fpir}. Dotted: what to "
+                "expect if more people of the same kind are enrolled.",
             ),
         ),
         (
             "people enrolled",
-            "FNIR at FPIR 1%",
+            f"FNIR at FPIR {fpir}",
             "95% interval",
             "mate not at rank 1",
             "FPIR, same threshold",
