@@ -39,6 +39,7 @@ from visagedb_indexer.filters import parse_filter
 from visagedb_indexer.label_index import LabelIndex
 from visagedb_indexer.store import Counters, GalleryStore, Transaction
 from visagedb_indexer.store.schema import LOOSE_NUMBER
+from visagedb_indexer.values import Fusion
 
 _LOG = logging.getLogger(__name__)
 _NICENESS: Final = 10
@@ -75,6 +76,7 @@ class Calibrations:
         run: The gallery's writer.
         labels: Its identities by label.
         counters: Where the gallery stands.
+        fusion: How several faces of an identity make one score.
         policy: When to calibrate in the background.
     """
 
@@ -84,12 +86,14 @@ class Calibrations:
         run: RunCommand,
         labels: LabelIndex,
         counters: Counters,
+        fusion: Fusion,
         policy: RefreshPolicy | None = None,
     ) -> None:
         self._store = store
         self._run = run
         self._labels = labels
         self._counters = counters
+        self._fusion = fusion
         self._policy = policy or RefreshPolicy()
         self._one_at_a_time = threading.Lock()
         self._condition = threading.Condition()
@@ -99,8 +103,9 @@ class Calibrations:
             self._latest = view.calibrations.latest()
         # At the count of identities at which it was in vain, it need not be tried again.
         self._tried = 0 if self._latest is None else self._latest.identity_count
+        self._tried_fusion = None if self._latest is None else self._latest.fusion
         self._rest_until = 0.0
-        self.notice(counters)
+        self.notice(counters, fusion)
 
     @property
     def latest(self) -> Calibration | None:
@@ -121,9 +126,9 @@ class Calibrations:
         mask = self._labels.mask(parse_filter(filter_text))
         return self._counters.identity_count if mask is None else int(np.count_nonzero(mask))
 
-    def notice(self, counters: Counters) -> None:
+    def notice(self, counters: Counters, fusion: Fusion) -> None:
         """The gallery has changed."""
-        self._counters = counters
+        self._counters, self._fusion = counters, fusion
         if self._due():
             with self._condition:
                 if self._thread is None and not self._closed:
@@ -175,6 +180,7 @@ class Calibrations:
                 raise failed[0]
             made = self._run(_keep(found[0]))
             self._latest, self._tried = made, made.identity_count
+            self._tried_fusion = made.fusion
         return made
 
     def _measured(self, progress: Progress, label_key: str) -> Calibration:
@@ -182,6 +188,7 @@ class Calibrations:
         progress(0.0, "reading")
         with self._store.read() as view:
             owners, generation = view.owners(), view.counters().generation
+            fusion = view.gallery().fusion
         ordinals = np.flatnonzero((owners >= 0) & (owners != LOOSE_NUMBER))
         numbers, people = np.unique(owners[ordinals], return_inverse=True)
         if len(numbers) < PEOPLE_MIN:
@@ -194,7 +201,7 @@ class Calibrations:
         faces = Faces.of(ordinals, people.astype(np.int64))
         progress(0.05, "comparing")
         pause = self._pause(lambda: progress(0.1, "comparing"))
-        found = estimate(self._store, faces, _SEED, pause)
+        found = estimate(self._store, faces, _SEED, pause, fusion)
         cohorts = None
         if values is not None:
             progress(0.8, "comparing cohorts")
@@ -204,7 +211,7 @@ class Calibrations:
             )  # fmt: skip
         progress(0.95, "keeping the result")
         return self._calibration(
-            found, cohorts, numbers, len(ordinals), generation, time.monotonic() - started
+            found, cohorts, numbers, len(ordinals), generation, fusion, time.monotonic() - started
         )
 
     def _calibration(
@@ -214,6 +221,7 @@ class Calibrations:
         numbers: NDArray[np.int32],
         face_count: int,
         generation: int,
+        fusion: Fusion,
         seconds: float,
     ) -> Calibration:
         return Calibration(
@@ -234,6 +242,7 @@ class Calibrations:
             suspected=self._named(found, numbers),
             suspected_from=found.suspects.start,
             cohorts=cohorts,
+            fusion=fusion,
         )
 
     def _named(self, found: Estimate, numbers: NDArray[np.int32]) -> tuple[SuspectedDuplicate, ...]:
@@ -280,6 +289,8 @@ class Calibrations:
         policy, count, last = self._policy, self._counters.identity_count, self._tried
         if count < policy.identities_min:
             return False
+        if self._fusion is not self._tried_fusion:
+            return True
         return count >= policy.growth * last or count * policy.growth <= last
 
     def _keep_fresh(self) -> None:
@@ -290,6 +301,7 @@ class Calibrations:
                 if self._closed:
                     return
                 self._tried = self._counters.identity_count
+                self._tried_fusion = self._fusion
             started = time.monotonic()
             try:
                 made = self.calibrate(lambda done, stage: None)

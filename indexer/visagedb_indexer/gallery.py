@@ -77,7 +77,9 @@ class Gallery:
         self._writer = GroupCommit(self._store, self._record.id)
         self.audits = Audits(self._store, self._run)
         self.clusterings = Clusterings(self._store, self._run)
-        self.calibrations = Calibrations(self._store, self._run, self._labels, self._counters)
+        self.calibrations = Calibrations(
+            self._store, self._run, self._labels, self._counters, self._record.fusion
+        )
         self.loose = LooseFaces(self._store, self._run, self._engine, self._labels, self.model)
         self.moves = Moves(self._store, self._run)
 
@@ -394,4 +396,4 @@ class Gallery:
         for identity in effects.deleted:
             self._labels.remove(identity)
         self._counters = counters
-        self.calibrations.notice(counters)
+        self.calibrations.notice(counters, self._record.fusion)

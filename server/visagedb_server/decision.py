@@ -16,6 +16,7 @@ from visagedb_indexer import validation
 from visagedb_indexer.calibration import Calibration
 from visagedb_indexer.errors import InvalidArgumentError, NotCalibratedError
 from visagedb_indexer.gallery import Gallery
+from visagedb_indexer.values import Fusion
 from visagedb_server.extraction import Extractor
 
 Kind = Literal["verify", "identify"]
@@ -31,10 +32,19 @@ class Trial:
     Attributes:
         kind: One to one, or one to many.
         size: Compared with it: faces of the reference, or identities searched.
+        fused: Whether the reference's faces make one template, one to one.
     """
 
     kind: Kind
     size: int = 1
+    fused: bool = False
+
+    @classmethod
+    def of_identity(cls, gallery: Gallery, faces: int) -> "Trial":
+        """A face against an identity with so many faces."""
+        if faces > 1 and gallery.record.fusion is not Fusion.MAXIMUM:
+            return cls("verify", 1, fused=True)
+        return cls("verify", faces)
 
 
 def threshold_for(
@@ -87,6 +97,8 @@ def false_positive_probability(
     if calibration is not None:
         if trial.kind == "identify":
             return calibration.false_positive_rate(score, max(1, trial.size))
+        if trial.fused:
+            return calibration.search_rate(score)
         return min(1.0, trial.size * calibration.false_match_rate(score))
     table = _card_table(gallery, extractor)
     if table is None:
@@ -123,6 +135,9 @@ def _calibrated(rate: float, calibration: Calibration, trial: Trial) -> types_pb
         searched = max(1, trial.size)
         threshold = calibration.false_positive_threshold(rate, searched)
         supported = calibration.supports_false_positive(rate, searched)
+    elif trial.fused:
+        threshold = calibration.search_threshold(rate)
+        supported = calibration.supports_search(rate)
     else:
         # A stranger may match any of the identity's faces: each gets its share of the rate.
         each = rate / max(1, trial.size)

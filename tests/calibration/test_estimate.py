@@ -5,9 +5,11 @@ import pytest
 from calibration.populations import InMemory, calibrated, cosine_at, cosine_rate, isotropic
 from support import mates
 
-from visagedb_indexer.calibration.impostors import WINDOW_MOST
+from visagedb_indexer.calibration import estimate
 from visagedb_indexer.calibration.sample import Faces, compare
 from visagedb_indexer.calibration.values import false_positive_rate, rate_per_identity
+from visagedb_indexer.fusion import fused_scores
+from visagedb_indexer.values import Fusion
 
 DIMENSION = 64
 
@@ -107,7 +109,6 @@ def test_the_comparison_finds_what_plain_arithmetic_finds() -> None:
     assert found.pair_count == strangers.sum()
     assert found.weight == pytest.approx(float(probes.weights.sum()) * 0.5 * 4998, rel=1e-3)
     assert found.histogram.sum() == pytest.approx(found.weight, rel=1e-6)
-    assert WINDOW_MOST > 0
 
 
 def test_a_pause_can_stop_the_work() -> None:
@@ -127,3 +128,24 @@ def test_clumped_and_even_false_matches() -> None:
             assert false_positive_rate(unit, 10_000, clumping) == pytest.approx(rate, rel=1e-6)
     # Clumped on few probes, the same number of false matches strikes fewer of them.
     assert false_positive_rate(1e-4, 10_000, 0.3) < false_positive_rate(1e-4, 10_000, 1000.0)
+
+
+@pytest.mark.parametrize("fusion", list(Fusion))
+def test_searches_are_calibrated_as_the_gallery_fuses(fusion: Fusion) -> None:
+    """Half of the people have three faces; strangers are scored by plain arithmetic."""
+    people = isotropic(800, DIMENSION, 11)
+    faces = np.concatenate([people, mates(people[:400], 0.75, 1), mates(people[:400], 0.75, 2)])
+    owners = np.concatenate([np.arange(800), np.arange(400), np.arange(400)])
+    found = estimate(
+        InMemory(faces), Faces.of(np.arange(len(faces)), owners), 3, lambda: None, fusion
+    )
+    order = np.argsort(owners, kind="stable")
+    starts = np.searchsorted(owners[order], np.arange(800))
+    best = [
+        fused_scores(faces[order] @ stranger, faces[order], starts, fusion).max()
+        for stranger in isotropic(4000, DIMENSION, 12)
+    ]
+    for point in found.false_positive[:2]:
+        realised = float(np.mean(np.array(best) >= point.threshold))
+        chance = 3 * np.sqrt(point.rate / 4000)
+        assert point.rate_lower - chance <= realised <= point.rate_upper + chance

@@ -19,6 +19,8 @@ from visagedb_indexer.errors import (
     NotCalibratedError,
 )
 from visagedb_indexer.gallery import Gallery
+from visagedb_indexer.gallery_values import GalleryPatch
+from visagedb_indexer.values import Fusion
 
 DIMENSION = 32
 EAGER = RefreshPolicy(
@@ -39,9 +41,10 @@ def gallery(tmp_path: Path) -> Iterator[Gallery]:
 
 
 def eager(gallery: Gallery) -> Calibrations:
+    fusion = gallery.record.fusion
     return Calibrations(
-        gallery._store, gallery._run, gallery._labels, gallery.counters, EAGER
-    )  # fmt: skip
+        gallery._store, gallery._run, gallery._labels, gallery.counters, fusion, EAGER
+    )
 
 
 def until(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
@@ -79,11 +82,11 @@ def test_it_is_refreshed_when_the_gallery_has_grown_by_a_quarter(gallery: Galler
     newcomers = isotropic(60, DIMENSION, 2)
     for number in range(39):
         enroll(gallery, f"n{number}", newcomers[number])
-        calibrations.notice(gallery.counters)
+        calibrations.notice(gallery.counters, gallery.record.fusion)
     time.sleep(0.3)
     assert calibrations.latest.version == 1
     enroll(gallery, "n39", newcomers[39])
-    calibrations.notice(gallery.counters)
+    calibrations.notice(gallery.counters, gallery.record.fusion)
     assert until(lambda: calibrations.latest is not None and calibrations.latest.version == 2)
     assert calibrations.latest.identity_count == 200
     calibrations.close()
@@ -154,3 +157,15 @@ def test_deleted_faces_take_no_part(gallery: Gallery) -> None:
     assert (made.identity_count, made.face_count) == (140, 140)
     assert gallery.calibrations.searched_identities() == 140
     assert np.isfinite(made.searches.scale)
+
+
+def test_another_fusion_asks_for_another_calibration(gallery: Gallery) -> None:
+    calibrations = eager(gallery)
+    assert until(lambda: calibrations.latest is not None)
+    assert calibrations.latest is not None
+    assert calibrations.latest.fusion is Fusion.MAXIMUM
+    gallery.update(GalleryPatch(fusion=Fusion.MEAN_VECTOR))
+    calibrations.notice(gallery.counters, gallery.record.fusion)
+    assert until(lambda: calibrations.latest is not None and calibrations.latest.version == 2)
+    assert calibrations.latest.fusion is Fusion.MEAN_VECTOR
+    calibrations.close()

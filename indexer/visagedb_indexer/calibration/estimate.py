@@ -25,6 +25,7 @@ from visagedb_indexer.calibration.sample import (
     rate_in,
     score_in,
 )
+from visagedb_indexer.calibration.searches import fuses, searches
 from visagedb_indexer.calibration.tail import Floats, Tail
 from visagedb_indexer.calibration.values import (
     FALSE_MATCH_RATES,
@@ -33,6 +34,7 @@ from visagedb_indexer.calibration.values import (
     false_positive_rate,
     rate_per_identity,
 )
+from visagedb_indexer.values import Fusion
 
 PROBES_MAX: Final = 4096
 REFERENCES_MAX: Final = 8192
@@ -43,6 +45,8 @@ PEOPLE_MIN: Final = 100
 """Fewer identities say nothing of one false match in a thousand."""
 _KEPT_PER_PROBE: Final = 16
 _KEPT_RATE_MAX: Final = 0.02
+_KEPT_WHEN_FUSED: Final = 4
+"""Times as many are kept where several faces are fused: the best face alone does not tell."""
 _REPLICATES: Final = 100
 _INTERVAL: Final = (0.025, 0.975)
 _SUPPORT_RATIO_MAX: Final = 3.0
@@ -70,7 +74,13 @@ class Estimate:
     suspects: Suspects
 
 
-def estimate(source: VectorSource, faces: Faces, seed: int, pause: Pause) -> Estimate:
+def estimate(
+    source: VectorSource,
+    faces: Faces,
+    seed: int,
+    pause: Pause,
+    fusion: Fusion = Fusion.MAXIMUM,
+) -> Estimate:
     """Measures the impostors of a gallery.
 
     Args:
@@ -78,6 +88,7 @@ def estimate(source: VectorSource, faces: Faces, seed: int, pause: Pause) -> Est
         faces: All faces, of at least `PEOPLE_MIN` people.
         seed: Of all that is drawn.
         pause: Called between blocks of work.
+        fusion: How several faces of an identity make one score.
     """
     random = np.random.default_rng(seed)
     probes = faces.draw(PROBES_MAX, random)
@@ -85,21 +96,23 @@ def estimate(source: VectorSource, faces: Faces, seed: int, pause: Pause) -> Est
     body = compare(source, probes, sampled, 1.0, pause, with_histogram=True)
     searched = faces.draw_people(SEARCHED_FACES_MAX, random)
     people = len(np.unique(searched.people))
-    level = score_in(body.histogram, min(_KEPT_RATE_MAX, _KEPT_PER_PROBE / people))
+    kept = min(_KEPT_RATE_MAX, _KEPT_PER_PROBE / people)
+    kept *= _KEPT_WHEN_FUSED if fuses(searched, fusion) else 1
+    level = score_in(body.histogram, kept)
     found = compare(source, probes, searched, level, pause)
-    searches = scores_of.searches(found, probes, searched)
-    suspects = scores_of.suspects(searches)
-    searches = _without(searches, suspects)
+    against, complete = searches(found, probes, searched, level, source, fusion, pause)
+    suspects = scores_of.suspects(against)
+    against = _without(against, suspects)
     pairs = _without(scores_of.face_pairs(found, probes, searched), suspects)
     pair_window = scores_of.fit_window(pairs, suspects.start)
-    search_window = scores_of.fit_window(searches, suspects.start)
+    search_window = scores_of.fit_window(against, suspects.start)
     knots = _knots(body, level, pairs, pair_window)
-    best_of_several = searches.rate(level) / pairs.rate(level)
+    best_of_several = against.rate(complete) / pairs.rate(complete)
     pair_tail = _tail(knots, pair_window)
-    search_knots = _knots(body, level, searches, search_window, best_of_several)
+    search_knots = _knots(body, complete, against, search_window, best_of_several)
     search_tail = _tail(search_knots, search_window)
     size = int(np.max(faces.people)) + 1
-    clumping = _clumping(searches, probes, size, search_tail, level)
+    clumping = _clumping(against, probes, size, search_tail, complete)
     bootstrap = _Bootstrap(np.unique(probes.people), size, random, pause)
     return Estimate(
         probe_count=len(probes),
@@ -162,15 +175,15 @@ def _tail(knots: list[tuple[float, float]], window: Window) -> Tail:
     )
 
 
-def _clumping(searches: Impostors, probes: Faces, people: int, tail: Tail, level: float) -> float:
+def _clumping(against: Impostors, probes: Faces, people: int, tail: Tail, level: float) -> float:
     """Index of the negative binomial distribution, from the probes without a false match.
 
     At a score at which a probe has half a false match on average, where the data reach it.
     """
     score = max(level, tail.score(min(1.0, _CLUMPING_EXPECTED / people)))
-    expected = searches.rate(score) * (people - 1)
+    expected = against.rate(score) * (people - 1)
     struck = np.zeros(len(probes), np.bool_)
-    struck[searches.probes[searches.scores > score]] = True
+    struck[against.probes[against.scores > score]] = True
     spared = float(probes.weights[~struck].sum() / probes.weights.sum())
 
     def excess(log_index: float) -> float:

@@ -94,24 +94,6 @@ def face_pairs(found: Comparison, probes: Faces, references: Faces) -> Impostors
     )
 
 
-def searches(found: Comparison, probes: Faces, references: Faces) -> Impostors:
-    """A face against somebody else's identity: the best of its faces counts."""
-    people = references.people[found.references]
-    order = np.lexsort((-found.scores, people, found.probes))
-    probe, person = found.probes[order], people[order]
-    first = np.ones(len(order), np.bool_)
-    first[1:] = (np.diff(probe) != 0) | (np.diff(person) != 0)
-    best = order[first]
-    return Impostors(
-        scores=found.scores[best],
-        first=probes.people[found.probes[best]],
-        second=people[best],
-        weights=probes.weights[found.probes[best]],
-        total=found.weight,
-        probes=found.probes[best],
-    )
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
     """The upper end of some impostors' scores, and the fit to it.

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from visagedb_indexer.calibration.tail import Tail
+from visagedb_indexer.values import Fusion
 
 FALSE_MATCH_RATES: Final = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 FALSE_POSITIVE_RATES: Final = (0.1, 0.03, 0.01, 0.003, 0.001)
 """False positive identification rates of the table."""
+_CLAIMED_LEAST: Final = 1e-3
+"""Of one pair among all compared: no probability below this is claimed of a score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ class Calibration:
         suspected: The most alike of them.
         suspected_from: The cosine from which a pair is suspected.
         cohorts: By a label, if one was named.
+        fusion: How several faces of an identity made one score.
     """
 
     version: int
@@ -127,6 +131,7 @@ class Calibration:
     suspected: tuple[SuspectedDuplicate, ...]
     suspected_from: float
     cohorts: CohortTable | None = None
+    fusion: Fusion = Fusion.MAXIMUM
 
     def false_match_threshold(self, rate: float) -> float:
         """The cosine for a false match rate of one face against one face."""
@@ -134,7 +139,7 @@ class Calibration:
 
     def false_match_rate(self, score: float) -> float:
         """How often a face scores so high against a stranger's."""
-        return self.pairs.rate(score)
+        return max(self.pairs.rate(score), self._least_rate())
 
     def false_positive_threshold(self, rate: float, identities: int) -> float:
         """The cosine for a false positive identification rate among so many identities."""
@@ -142,7 +147,7 @@ class Calibration:
 
     def false_positive_rate(self, score: float, identities: int) -> float:
         """How often a stranger's best score among so many identities is as high."""
-        return false_positive_rate(self.searches.rate(score), identities, self.clumping)
+        return false_positive_rate(self.search_rate(score), identities, self.clumping)
 
     def supports_false_match(self, rate: float) -> bool:
         """Whether the scores behind the calibration reach a false match rate."""
@@ -150,9 +155,23 @@ class Calibration:
 
     def supports_false_positive(self, rate: float, identities: int) -> bool:
         """Whether they reach a false positive identification rate among so many identities."""
-        lowest = min((p.rate for p in self.false_positive if p.supported), default=1.0)
-        reached = self._rate_per_identity(min(lowest, 0.999), self.identity_count)
-        return self._rate_per_identity(rate, identities) >= reached * (1 - 1e-9)
+        return self.supports_search(self._rate_per_identity(rate, identities))
+
+    def search_rate(self, score: float) -> float:
+        """How often a face scores so high against a stranger's identity."""
+        return max(self.searches.rate(score), self._least_rate())
+
+    def search_threshold(self, rate: float) -> float:
+        """The cosine for a false match rate of one face against one identity."""
+        return self.searches.score(rate)
+
+    def supports_search(self, rate: float) -> bool:
+        """Whether the scores reach a false match rate of one face against one identity."""
+        lowest = min((p.rate for p in self.false_positive if p.supported), default=0.999)
+        return rate >= self._rate_per_identity(lowest, self.identity_count) * (1 - 1e-9)
+
+    def _least_rate(self) -> float:
+        return _CLAIMED_LEAST / max(1, self.pair_count)
 
     def _rate_per_identity(self, rate: float, identities: int) -> float:
         return rate_per_identity(rate, max(1, identities), self.clumping)

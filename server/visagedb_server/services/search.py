@@ -154,7 +154,7 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
                 "the identity belongs to another gallery", {"field": "identity"}
             )
         gallery = self._database.gallery(gallery_id)
-        trial = Trial("verify", gallery.identity(identity_id).face_count)
+        trial = Trial.of_identity(gallery, gallery.identity(identity_id).face_count)
         basis = threshold_for(request.operating_point, gallery, self._extractor, trial)
         generation = gallery.counters.generation
         probe = self._probe_face(request.probe, gallery, context)
