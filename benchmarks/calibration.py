@@ -18,8 +18,8 @@ test itself, and clumps are Poisson.
 
 `growth`: one half is the gallery, and synthetic people are added, up to a million: normal in the
 coordinates of the real embeddings, with their mean and covariance, brought to unit length.
-Strangers of both kinds are searched; the gallery is calibrated anew at every size, and the
-first calibration is also extrapolated to it.
+Strangers of both kinds are searched. The gallery is calibrated anew at every size; besides, the
+calibration at the size before, about a tenth, is extrapolated to it.
 
 `cost`: a gallery of one synthetic face per person, on disk; searches alone and beside a
 calibration, in turns in one run.
@@ -244,7 +244,7 @@ def growth(people: People, most: int) -> list[dict[str, Any]]:
         "synthetic": synthetic(people, 8192, seed=2),
     }
     added = synthetic(people, most, seed=1)
-    first = gallery.calibrated(0)
+    before = gallery.calibrated(0)
     best = {kind: best_scores(vectors, gallery.vectors) for kind, vectors in probes.items()}
     rows, done = [], 0
     sizes = [0, *(size for size in (9_000, 99_000) if size < most), most]
@@ -260,25 +260,26 @@ def growth(people: People, most: int) -> list[dict[str, Any]]:
             np.array([""] * total),
         )
         started = time.perf_counter()
-        found = first if size == 0 else grown.calibrated(1)
+        found = before if size == 0 else grown.calibrated(1)
         seconds = time.perf_counter() - started
         for point in chosen(found.false_positive, FALSE_POSITIVE):
-            unit = rate_per_identity(point.rate, total, first.clumping)
+            unit = rate_per_identity(point.rate, total, before.clumping)
             rows.append(
                 {
                     "people": total, "rate": point.rate, "threshold": point.threshold,
                     "lower": point.rate_lower, "upper": point.rate_upper,
-                    "extrapolated_threshold": first.searches.score(unit), "seconds": seconds,
+                    "extrapolated_threshold": before.searches.score(unit), "seconds": seconds,
                     **{
                         f"{kind}{how}": float(np.mean(best[kind] >= threshold))
                         for kind in best
                         for how, threshold in (
                             ("", point.threshold),
-                            ("_extrapolated", first.searches.score(unit)),
+                            ("_extrapolated", before.searches.score(unit)),
                         )
                     },
                 }
             )  # fmt: skip
+        before = found
     return rows
 
 

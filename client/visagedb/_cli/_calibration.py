@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from visagedb._calibration import Calibration, CohortTable, OperatingPoint
@@ -78,9 +77,13 @@ def calibration_text(found: Calibration) -> RenderableType:
     return Group(*parts)
 
 
-def _points(title: str, points: Sequence[OperatingPoint]) -> Table:
+def _titled(title: str, *parts: RenderableType) -> Group:
+    """Parts under a line of their own: a table's title would be folded to its width."""
+    return Group(Text(title, style="bold"), *parts)
+
+
+def _points(title: str, points: Sequence[OperatingPoint]) -> Group:
     table = listing("rate", "threshold", "95% interval of the true rate", "", right={"threshold"})
-    table.title, table.title_justify = title, "left"
     for point in points:
         table.add_row(
             rate_text(point.rate),
@@ -88,19 +91,16 @@ def _points(title: str, points: Sequence[OperatingPoint]) -> Table:
             f"{rate_text(point.rate_lower)} to {rate_text(point.rate_upper)}",
             "" if point.supported else Text("extrapolated", style="yellow"),
         )
-    return table
+    return _titled(title, table)
 
 
-def _suspected(found: Calibration) -> Table:
+def _suspected(found: Calibration) -> Group:
     table = listing("one", "other", "score", right={"score"})
-    table.title_justify = "left"
     pairs = counted(found.suspected_duplicate_count, "pair", "pairs")
-    table.title = (
-        f"Suspected duplicates: {pairs} at {found.suspected_from:.3f} or more, left out above"
-    )
+    title = f"Suspected duplicates: {pairs} at {found.suspected_from:.3f} or more, left out above"
     for pair in found.suspected_duplicates[:SUSPECTED_SHOWN]:
         table.add_row(last_id(pair.first), last_id(pair.second), f"{pair.score:.3f}")
-    return table
+    return _titled(title, table)
 
 
 def _cohorts(cohorts: CohortTable) -> RenderableType:
@@ -108,8 +108,7 @@ def _cohorts(cohorts: CohortTable) -> RenderableType:
         cohorts.label_key, "people", "false match rate", "95% interval", "would need", "",
         right={"people", "false match rate", "would need"},
     )  # fmt: skip
-    table.title_justify = "left"
-    table.title = f"Cohorts at {cohorts.threshold:.3f}, the gallery's {rate_text(cohorts.rate)}"
+    title = f"Cohorts at {cohorts.threshold:.3f}, the gallery's {rate_text(cohorts.rate)}"
     for cohort in cohorts.cohorts:
         table.add_row(
             cohort.value,
@@ -122,9 +121,9 @@ def _cohorts(cohorts: CohortTable) -> RenderableType:
     if cohorts.left_out_count:
         table.caption = f"{counted(cohorts.left_out_count, 'value', 'values')} with too few people"
     if not cohorts.unequal:
-        return table
+        return _titled(title, table)
     warning = (
         f"One threshold does not give equal error rates by {cohorts.label_key}: the marked "
         "cohorts differ from the gallery beyond chance."
     )
-    return Group(table, Text(warning, style="yellow"))
+    return _titled(title, table, Text(warning, style="yellow"))

@@ -120,6 +120,8 @@ def _facts(gallery: Gallery, stats: GalleryStats | None = None) -> Table:
         rows["search memory"] = f"{stats.search.memory_bytes / 1e6:,.1f} MB"
         rows["storage"] = f"{stats.storage_used_bytes / 1e6:,.1f} MB used"
         rows["calibration"] = summary(stats.calibration)
+        if stats.calibration is not None and gallery.threshold is None:
+            rows["threshold"] = "the calibration's"
         loss = stats.search.mate_loss
         if loss is not None:
             rows["lost mates"] = f"{loss.measured:.4%} (bound {loss.bound:.4%})"
