@@ -67,6 +67,7 @@ def inside(files: set[str], *rooms: Path) -> bool:
         # An embedding process sets its number of threads.
         (["torch"], [ENGINE / "faces", ENGINE / "workers" / "child.py"]),
         (["onnx"], [ENGINE / "faces"]),
+        (["jinja2", "matplotlib"], [SERVER / "visagedb_server" / "evaluation"]),
         # The self-test draws a picture.
         (["PIL"], [ENGINE / "faces", SERVER / "visagedb_server" / "commands" / "checks.py"]),
     ],

@@ -28,7 +28,7 @@ def above(scores: Scores, thresholds: Any) -> Floats:
         thresholds: One, or an array of any shape.
     """
     wanted = np.asarray(thresholds, dtype=np.float32)
-    return 1.0 - np.searchsorted(scores, wanted, side="left") / len(scores)
+    return np.asarray((len(scores) - np.searchsorted(scores, wanted, side="left")) / len(scores))
 
 
 def below(scores: Scores, thresholds: Any) -> Floats:

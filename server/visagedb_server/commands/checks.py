@@ -43,6 +43,8 @@ _PACKAGES: Final = (
     ("torch", "torch", "faces"),
     ("onnx", "onnx", "faces"),
     ("PIL", "pillow", "faces"),
+    ("jinja2", "jinja2", "evaluation"),
+    ("matplotlib", "matplotlib", "evaluation"),
 )
 
 
@@ -108,8 +110,8 @@ def packages() -> Iterator[Check]:
 
 
 def _without(extra: str) -> Status:
-    # A server without face models still takes vectors.
-    return Status.WARN if extra == "faces" else Status.FAIL
+    # A server without face models still takes vectors, and needs no reports.
+    return Status.WARN if extra in ("faces", "evaluation") else Status.FAIL
 
 
 def processor() -> Iterator[Check]:

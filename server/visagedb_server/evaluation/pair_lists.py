@@ -92,8 +92,8 @@ def _csv(text: str) -> tuple[list[_Row], None]:
         if not any(cells):
             continue
         word = _WORDS.get(cells[2].lower()) if len(cells) == 3 else None
-        if word is None and number == 1 and len(cells) == 3:
-            continue  # a heading
+        if number == 1 and len(cells) == 3 and (word is None or _is_heading(cells)):
+            continue
         if word is None or not cells[0] or not cells[1]:
             raise InvalidPairListError(
                 f"line {number}: expected two paths and same or different, "
@@ -101,6 +101,11 @@ def _csv(text: str) -> tuple[list[_Row], None]:
             )
         rows.append(_row(number, cells[0], cells[1], word))
     return rows, None
+
+
+def _is_heading(cells: list[str]) -> bool:
+    """Whether a first line like ``first,second,same`` names columns rather than files."""
+    return not any(Path(cell).suffix or "/" in cell for cell in cells[:2])
 
 
 def _lfw(text: str) -> tuple[list[_Row], Indices | None]:
