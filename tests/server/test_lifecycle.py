@@ -57,7 +57,6 @@ def test_reflection_knows_every_service(api: Api) -> None:
         ("identities", "MoveFaces", identities_pb2.MoveFacesRequest()),
         ("identities", "MergeIdentities", identities_pb2.MergeIdentitiesRequest()),
         ("identities", "SplitIdentity", identities_pb2.SplitIdentityRequest()),
-        ("clusters", "FindDuplicates", clusters_pb2.FindDuplicatesRequest()),
     ],
 )
 def test_what_is_not_there_yet_says_so(
