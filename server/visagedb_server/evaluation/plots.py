@@ -47,7 +47,8 @@ def histogram(found: Verification) -> str:
             )
         axes.set_yscale("log")
         # Room for the names of the thresholds, above everything.
-        top = 100 * max(spread.mates.max(), spread.impostors.max())
+        marked = any(point.reliable for point in found.points)
+        top = (100 if marked else 4) * float(max(spread.mates.max(), spread.impostors.max()))
         axes.set_ylim(floor, top)
         for point in found.points:
             if point.reliable:
@@ -64,7 +65,7 @@ def histogram(found: Verification) -> str:
                     va="top",
                 )
         drawing.in_percent(axes, "y")
-        axes.set_yticks([tick for tick in axes.get_yticks() if floor <= tick <= top / 30])
+        axes.set_yticks([tick for tick in axes.get_yticks() if floor <= tick < 1])
         axes.set_ylim(floor, top)
         axes.set_xlabel("score (cosine)")
         axes.set_ylabel("share of pairs in each bin")
@@ -78,7 +79,7 @@ def det(found: Verification) -> str:
         axes.set_xscale("log")
         axes.set_xlabel("FMR: different people taken for one")
         axes.set_ylabel("FNMR: one person missed")
-        seen = _curve(axes, curve.fmr, curve.fnmr, MATES)
+        seen = _curve(axes, curve.fmr, curve.fnmr, drawstyle="steps-pre")
         if seen:
             _band(axes, curve.band_fmr, curve.band_lower, curve.band_upper, 0.5 / found.mate_count)
             _mark(
@@ -87,15 +88,17 @@ def det(found: Verification) -> str:
             )
             error = found.equal_error_rate
             if error > 0:
+                # The name goes to the side where there is room.
+                left = error**2 > 1 / found.impostor_count
                 axes.plot([error], [error], "D", color=THIRD, markersize=8)
                 axes.annotate(
                     f"equal error rate {percent(error)}",
                     (error, error),
-                    (-8, -20),
+                    (-8, -20) if left else (8, 10),
                     textcoords="offset points",
                     color=THIRD,
                     weight="bold",
-                    ha="right",
+                    ha="right" if left else "left",
                 )
         axes.set_xlim(0.7 / found.impostor_count, 1.0)
         drawing.in_percent(axes, "x")
@@ -109,7 +112,7 @@ def roc(found: Verification) -> str:
         axes.set_xscale("log")
         axes.set_xlabel("FMR: different people taken for one")
         axes.set_ylabel("TAR: one person recognised")
-        axes.plot(curve.fmr, 1 - curve.fnmr, color=MATES)
+        axes.plot(curve.fmr, 1 - curve.fnmr, color=MATES, drawstyle="steps-pre")
         if len(curve.band_fmr):
             axes.fill_between(
                 curve.band_fmr, 1 - curve.band_upper, 1 - curve.band_lower, color=MATES, **_BAND
@@ -159,7 +162,7 @@ def open_set(found: Identification) -> str:
         axes.set_xscale("log")
         axes.set_xlabel("FPIR: strangers taken for somebody")
         axes.set_ylabel("FNIR: enrolled people not found")
-        if _curve(axes, curve.fpir, curve.fnir, MATES):
+        if _curve(axes, curve.fpir, curve.fnir):
             _band(axes, curve.fpir, curve.lower, curve.upper, 0.5 / found.mated_probes)
             _mark(
                 axes,
@@ -338,14 +341,14 @@ def _lowest(points: Sequence[Any]) -> float:
     return min([point.target_fmr for point in points], default=0.01)
 
 
-def _curve(axes: Axes, x: NDArray[Any], y: NDArray[Any], color: str) -> bool:
+def _curve(axes: Axes, x: NDArray[Any], y: NDArray[Any], drawstyle: str = "default") -> bool:
     """A trade-off with a logarithmic second axis; without any error there is none to draw."""
     positive = y > 0
     if not positive.any():
         drawing.nothing_to_draw(axes, _NO_ERROR)
         axes.set_yticks([])
         return False
-    axes.plot(x[positive], y[positive], color=color)
+    axes.plot(x[positive], y[positive], color=MATES, drawstyle=drawstyle)
     axes.set_yscale("log")
     lowest = float(y[positive].min())
     axes.set_ylim(lowest / 1.6, min(1.0, 2.2 * float(y.max())))

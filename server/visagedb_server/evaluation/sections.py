@@ -102,6 +102,8 @@ def _folds(found: FoldAccuracy) -> Section:
 
 
 def _verification(found: Verification) -> Section:
+    marked = any(point.reliable for point in found.points)
+    dashed = " Dashed: the thresholds of these FMR." if marked else ""
     return Section(
         "verification",
         "One to one: verification",
@@ -112,7 +114,7 @@ def _verification(found: Verification) -> Section:
                 plots.histogram,
                 found,
                 f"{found.mate_count:,} pairs of one person and {found.impostor_count:,} pairs of "
-                "different people. Dashed: the thresholds of these FMR.",
+                "different people." + dashed,
             ),
             _figure(
                 "Detection error trade-off",
