@@ -1,12 +1,11 @@
 """The calibrations of a gallery: measured on request and as it grows, kept, looked up.
 
 Searches do not wait for a calibration: it takes none of their places, holds a read
-transaction for one block at a time and no lock, and runs at a lower priority.
+transaction for one block at a time and no lock, and lets them go first, between any two of its
+blocks of some milliseconds, when they take all cores.
 """
 
-import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -42,7 +41,8 @@ from visagedb_indexer.store.schema import LOOSE_NUMBER
 from visagedb_indexer.values import Fusion
 
 _LOG = logging.getLogger(__name__)
-_NICENESS: Final = 10
+_WAITING_SECONDS_MAX: Final = 0.02
+"""Between two blocks, while searches take all cores. A bound, because it shall end one day."""
 _SEED: Final = 11
 
 Progress = Callable[[float, str], None]
@@ -75,8 +75,7 @@ class Calibrations:
         store: The gallery's database.
         run: The gallery's writer.
         labels: Its identities by label.
-        counters: Where the gallery stands.
-        fusion: How several faces of an identity make one score.
+        busy: Whether searches take all cores at this moment.
         policy: When to calibrate in the background.
     """
 
@@ -85,15 +84,13 @@ class Calibrations:
         store: GalleryStore,
         run: RunCommand,
         labels: LabelIndex,
-        counters: Counters,
-        fusion: Fusion,
+        busy: Callable[[], bool],
         policy: RefreshPolicy | None = None,
     ) -> None:
         self._store = store
         self._run = run
         self._labels = labels
-        self._counters = counters
-        self._fusion = fusion
+        self._busy = busy
         self._policy = policy or RefreshPolicy()
         self._one_at_a_time = threading.Lock()
         self._condition = threading.Condition()
@@ -101,6 +98,7 @@ class Calibrations:
         self._thread: threading.Thread | None = None
         with store.read() as view:
             self._latest = view.calibrations.latest()
+            counters, fusion = view.counters(), view.gallery().fusion
         # At the count of identities at which it was in vain, it need not be tried again.
         self._tried = 0 if self._latest is None else self._latest.identity_count
         self._tried_fusion = None if self._latest is None else self._latest.fusion
@@ -161,24 +159,8 @@ class Calibrations:
             InvalidArgumentError: No identity carries the label.
             GalleryClosedError: The gallery was closed on the way.
         """
-        found: list[Calibration] = []
-        failed: list[BaseException] = []
-
-        def measure() -> None:
-            _lower_priority()
-            try:
-                found.append(self._measured(progress, label_key))
-            except BaseException as error:  # noqa: BLE001
-                failed.append(error)
-
         with self._one_at_a_time:
-            # A thread keeps its lowered priority for ever, so it is one for this run only.
-            thread = threading.Thread(target=measure, name="calibration", daemon=True)
-            thread.start()
-            thread.join()
-            if failed:
-                raise failed[0]
-            made = self._run(_keep(found[0]))
+            made = self._run(_keep(self._measured(progress, label_key)))
             self._latest, self._tried = made, made.identity_count
             self._tried_fusion = made.fusion
         return made
@@ -280,8 +262,9 @@ class Calibrations:
             if self._closed:
                 raise GalleryClosedError("the gallery is being closed")
             check()
-            # Whoever waits for the interpreter goes first.
-            time.sleep(0)
+            until = time.monotonic() + _WAITING_SECONDS_MAX
+            while self._busy() and time.monotonic() < until:
+                time.sleep(_WAITING_SECONDS_MAX / 10)
 
         return pause
 
@@ -324,10 +307,3 @@ def _keep(calibration: Calibration) -> Callable[[Transaction], Effects[Calibrati
         return Effects(kept)
 
     return command
-
-
-def _lower_priority() -> None:
-    """Makes this thread give way to the others, on systems where a thread can."""
-    if hasattr(os, "setpriority"):
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -37,6 +37,7 @@ from visagedb_indexer.search import (
     SearchRequest,
     SnapshotFile,
     admitted,
+    all_cores_search,
 )
 from visagedb_indexer.store import (
     Change,
@@ -77,9 +78,7 @@ class Gallery:
         self._writer = GroupCommit(self._store, self._record.id)
         self.audits = Audits(self._store, self._run)
         self.clusterings = Clusterings(self._store, self._run)
-        self.calibrations = Calibrations(
-            self._store, self._run, self._labels, self._counters, self._record.fusion
-        )
+        self.calibrations = Calibrations(self._store, self._run, self._labels, all_cores_search)
         self.loose = LooseFaces(self._store, self._run, self._engine, self._labels, self.model)
         self.moves = Moves(self._store, self._run)
 

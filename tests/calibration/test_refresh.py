@@ -41,10 +41,7 @@ def gallery(tmp_path: Path) -> Iterator[Gallery]:
 
 
 def eager(gallery: Gallery) -> Calibrations:
-    fusion = gallery.record.fusion
-    return Calibrations(
-        gallery._store, gallery._run, gallery._labels, gallery.counters, fusion, EAGER
-    )
+    return Calibrations(gallery._store, gallery._run, gallery._labels, lambda: False, EAGER)
 
 
 def until(condition: Callable[[], bool], seconds: float = 30.0) -> bool:

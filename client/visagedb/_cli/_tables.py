@@ -68,10 +68,12 @@ def threshold_text(basis: DecisionBasis) -> str:
 
 
 def rate_text(rate: float | None) -> str:
-    """An error rate in percent, a small one as a power of ten; empty for None."""
+    """An error rate in percent, a very small one as a power of ten; empty for None."""
     if rate is None:
         return ""
-    return f"{100 * rate:.3g}%" if rate >= 1e-4 else f"{rate:.2g}"
+    if rate < 1e-6:
+        return f"{rate:.1e}"
+    return f"{100 * rate:.3g}%" if rate >= 1e-4 else f"{100 * rate:.2g}%"
 
 
 def box_text(face: DetectedFace) -> str:

@@ -22,8 +22,8 @@ _BINS: Final = 3 * BINS_PER_UNIT
 _LOWEST: Final = -1.5
 """Where scores of a person with herself are put: below every cosine."""
 _CHUNK_ROWS: Final = 8192
-_TILE_ROWS: Final = 2048
-_TILE_PROBES: Final = 256
+_TILE_ROWS: Final = 4096
+_TILE_PROBES: Final = 512
 
 Pause: TypeAlias = Callable[[], None]
 """Called between blocks; makes way for others, and raises to stop the work."""
@@ -149,11 +149,12 @@ def compare(
                 pause()
                 here = slice(top, min(top + _TILE_PROBES, len(probes)))
                 tile = vectors[here] @ rest.T
+                above = tile > np.float32(level)
                 if with_histogram:
                     tile[probes.people[here, None] == references.people[None, there]] = _LOWEST
                     weights = np.outer(probes.weights[here], references.weights[there])
                     histogram += _counted(tile, weights)
-                (found,) = np.nonzero(tile.ravel() > level)
+                found = np.flatnonzero(above)
                 if len(found):
                     row, column = np.divmod(found, tile.shape[1])
                     scores.append(tile[row, column])

@@ -1,6 +1,6 @@
 """The search engine. The only room that imports ``faiss``."""
 
-from visagedb_indexer.search.admission import admitted
+from visagedb_indexer.search.admission import admitted, all_cores_search
 from visagedb_indexer.search.audit import Audit
 from visagedb_indexer.search.engine import EngineState, EngineStats, SearchEngine
 from visagedb_indexer.search.protocol import Hit, SearchRequest, VectorSource
@@ -16,4 +16,5 @@ __all__ = [
     "SnapshotFile",
     "VectorSource",
     "admitted",
+    "all_cores_search",
 ]

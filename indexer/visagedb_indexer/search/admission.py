@@ -13,7 +13,9 @@ from typing import Final
 
 from visagedb_indexer.errors import DeadlineExceededError
 
-_PLACES: Final = threading.Semaphore(len(os.sched_getaffinity(0)))
+_CORES: Final = len(os.sched_getaffinity(0))
+_PLACES: Final = threading.Semaphore(_CORES)
+_searching: set[int] = set()
 
 
 @contextmanager
@@ -29,7 +31,14 @@ def admitted(deadline: float | None) -> Iterator[None]:
     patience = None if deadline is None else max(0.0, deadline - time.monotonic())
     if not _PLACES.acquire(timeout=patience):
         raise DeadlineExceededError("the deadline passed before the search began")
+    _searching.add(threading.get_ident())
     try:
         yield
     finally:
+        _searching.discard(threading.get_ident())
         _PLACES.release()
+
+
+def all_cores_search() -> bool:
+    """Whether as many searches run as there are cores, so that other work had better wait."""
+    return len(_searching) >= _CORES
