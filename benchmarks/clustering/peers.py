@@ -66,13 +66,11 @@ def dbscan(vectors: Vectors, cosine: float) -> Labels:
     return without_noise(DBSCAN(eps=distance, min_samples=2).fit_predict(vectors))
 
 
-def hdbscan(vectors: Vectors, cosine: float) -> Labels:
+def hdbscan(vectors: Vectors, samples: float) -> Labels:
     from sklearn.cluster import HDBSCAN
 
-    distance = float(np.sqrt(2 - 2 * cosine))
-    method = HDBSCAN(
-        min_cluster_size=2, min_samples=1, cluster_selection_epsilon=distance, copy=True
-    )
+    # A distance below which clusters are not split, as below, makes it fail with numpy 2.4.
+    method = HDBSCAN(min_cluster_size=2, min_samples=int(samples), copy=True)
     return without_noise(method.fit_predict(vectors))
 
 
@@ -81,7 +79,10 @@ def fast_hdbscan(vectors: Vectors, cosine: float) -> Labels:
 
     distance = float(np.sqrt(2 - 2 * cosine))
     method: Any = library.HDBSCAN(
-        min_cluster_size=2, min_samples=1, cluster_selection_epsilon=distance
+        min_cluster_size=2,
+        min_samples=1,
+        cluster_selection_epsilon=distance,
+        metric="euclidean",
     )
     return without_noise(np.asarray(method.fit_predict(vectors)))
 
@@ -109,8 +110,8 @@ def of_graph(name: str) -> Callable[[Vectors, float], Labels]:
 _COSINES: Final = cosines_grid(0.28, 0.56)
 PEERS: Final[Mapping[str, Peer]] = {
     "scikit-learn DBSCAN": Peer(dbscan, _COSINES, "sklearn"),
-    "scikit-learn HDBSCAN": Peer(hdbscan, _COSINES, "sklearn"),
-    "fast-hdbscan": Peer(fast_hdbscan, _COSINES, "fast_hdbscan"),
+    "scikit-learn HDBSCAN": Peer(hdbscan, (1.0, 2.0, 3.0, 5.0), "sklearn"),
+    "fast-hdbscan": Peer(fast_hdbscan, _COSINES, "pynndescent"),
     "Chinese whispers (dlib)": Peer(dlib_whispers, _COSINES, "dlib"),
     "approximate rank order": Peer(rank_order, cosines_grid(0.2, 2.2, 0.1)),
     "Infomap, exact graph": Peer(of_graph("infomap"), _COSINES, "infomap"),

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from visagedb_indexer.clustering.neighbours import Neighbours
 from visagedb_indexer.clustering.tiles import AllPairs, Rows, Tiles, VectorSource
 from visagedb_indexer.values import Vector
 
@@ -27,6 +28,7 @@ _CELLS_PER_TILE: Final = 64
 _TRAINING_ROWS_PER_CELL: Final = 32
 _TRAINING_ROUNDS: Final = 6
 _AUDIT_ROWS: Final = 1024
+_AUDIT_NEIGHBOURS: Final = 10
 _BLOCK_ROWS: Final = 8192
 
 
@@ -68,7 +70,7 @@ class NearCells:
         return {
             "centroids": self.centroids,
             "cell": self.cell,
-            "nearness": np.float64(self.nearness)[None],
+            "nearness": np.array([self.nearness]),
         }
 
     @classmethod
@@ -126,7 +128,8 @@ def _train(vectors: VectorSource, random: np.random.Generator) -> Vector:
 
 
 def _nearest(rows: Vector, centroids: Vector) -> NDArray[np.int32]:
-    return np.argmax(rows @ centroids.T, axis=1).astype(np.int32)
+    nearest: NDArray[np.int32] = np.argmax(rows @ centroids.T, axis=1).astype(np.int32)
+    return nearest
 
 
 def _blocks(vectors: VectorSource, count: int) -> Iterator[Vector]:
@@ -141,21 +144,26 @@ def _needed_nearness(
     floor: float,
     random: np.random.Generator,
 ) -> float:
-    """The nearness at which the wanted share of a sample's true neighbours is found."""
+    """The nearness at which the wanted share of a sample's true neighbours is found.
+
+    Only the best neighbours of each row count: a person of a thousand faces has a million
+    pairs, all of them easy, among which those of everybody else would not be seen.
+    """
     count = vectors.shape[0]
     rows = np.sort(random.choice(count, min(count, _AUDIT_ROWS), replace=False))
     sample = vectors[rows]
-    to_centroids = sample @ centroids.T
-    nearness = []
+    best = Neighbours(len(rows), _AUDIT_NEIGHBOURS)
     for start, block in zip(range(0, count, _BLOCK_ROWS), _blocks(vectors, count), strict=True):
         scores = block @ sample.T
         others, one = np.nonzero(scores >= floor)
         apart = others + start != rows[one]
-        others, one = others[apart], one[apart]
-        there = to_centroids[one, cell[start + others]]
-        back = np.einsum("ij,ij->i", block[others], centroids[cell[rows[one]]])
-        # Both in one cell is found without any visit.
-        same = cell[start + others] == cell[rows[one]]
-        nearness.append(np.where(same, 1.0, np.maximum(there, back)))
-    found = np.concatenate(nearness)
-    return float(np.quantile(found, 1 - RECALL)) if len(found) else 1.0
+        best.add(one[apart], others[apart] + start, scores[others[apart], one[apart]])
+    near, neighbours, _ = best.pairs()
+    if not len(near):
+        return 1.0
+    own, theirs = cell[rows[near]], cell[neighbours]
+    there = np.einsum("ij,ij->i", sample[near], centroids[theirs])
+    back = np.einsum("ij,ij->i", vectors[neighbours], centroids[own])
+    # Both in one cell are found without any visit.
+    nearness = np.where(own == theirs, 1.0, np.maximum(there, back))
+    return float(np.quantile(nearness, 1 - RECALL))

@@ -1,17 +1,21 @@
-"""Which PLDA model a gallery is clustered with."""
+"""Which PLDA model a gallery is clustered with: its own, its embedding model's, or a guess."""
 
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visagedb_indexer.clustering.graph import Edges, build_graph
+from visagedb_indexer.clustering.partition import PldaPartitioner
 from visagedb_indexer.clustering.plda import PEOPLE_MIN, PldaModel, fit, from_covariances
 from visagedb_indexer.clustering.tiles import VectorSource
 from visagedb_indexer.values import Vector
 
 _SAMPLE_ROWS: Final = 50_000
-_BETWEEN_SHARE: Final = 0.6
-"""Of the variance of all faces, what lies between persons when nothing is known."""
+_BETWEEN_SHARE: Final = 0.7
+"""Of the variance of all faces, what lies between persons when nothing is known: the more,
+the more careful the first clusters are."""
+_ROUNDS: Final = 2
 
 
 def for_gallery(
@@ -19,32 +23,60 @@ def for_gallery(
     people: NDArray[np.integer] | None = None,
     *,
     shipped: PldaModel | None = None,
+    edges: Edges | None = None,
 ) -> PldaModel:
-    """The model for a gallery: its own, else the embedding model's, else a generic one.
+    """The model for a gallery.
+
+    It is fitted on the gallery's own identities when enough of them have two or more faces;
+    else it is the one that came with the model card; else it is found without any labels.
 
     Args:
         vectors: Unit vectors, shape (n, dimension).
         people: Their identities as numbers, shape (n,), negative for loose faces; None when
-            the identities are not to be trusted.
-        shipped: The model that came with the model card.
+            there are none, or none that are to be trusted.
+        shipped: The model of the embedder's card.
+        edges: The graph of the vectors; without it, one of a sample is made when it is needed.
     """
-    count = vectors.shape[0]
     if people is not None:
         rows = _of_people_with_several(people)
         if len(np.unique(people[rows])) >= PEOPLE_MIN:
             return fit(vectors[rows], people[rows])
     if shipped is not None and shipped.dimension == vectors.shape[1]:
         return shipped
-    rows = np.unique(np.linspace(0, max(count - 1, 0), min(count, _SAMPLE_ROWS), dtype=np.int64))
-    return generic(vectors[rows])
+    if edges is None:
+        rows = _evenly(vectors.shape[0])
+        vectors = vectors[rows]
+        edges = build_graph(vectors)
+    return without_labels(vectors, edges)
+
+
+def without_labels(vectors: VectorSource, edges: Edges) -> PldaModel:
+    """A model for embeddings of which nothing is known.
+
+    A careful guess, in which nothing but the spread of the vectors is used, finds clusters that
+    are nearly pure; a model fitted on those is nearly that of labelled people.
+    """
+    model = generic(vectors[_evenly(vectors.shape[0])])
+    for _ in range(_ROUNDS):
+        labels = PldaPartitioner(model).partition(edges, vectors)
+        rows = _of_people_with_several(labels)
+        if len(np.unique(labels[rows])) < PEOPLE_MIN:
+            break
+        model = fit(vectors[rows], labels[rows])
+    return model
 
 
 def generic(vectors: Vector) -> PldaModel:
-    """A model for embeddings of which nothing is known but how they spread."""
+    """A model in which persons, and the faces of one, spread alike in all directions."""
     mean = vectors.mean(axis=0, dtype=np.float64)
     dimension = len(mean)
     total = max(1.0 - float(mean @ mean), 1e-3) / dimension * np.eye(dimension)
     return from_covariances(mean, _BETWEEN_SHARE * total, (1 - _BETWEEN_SHARE) * total)
+
+
+def _evenly(count: int) -> NDArray[np.int64]:
+    """Evenly spaced rows, not too many."""
+    return np.unique(np.linspace(0, max(count - 1, 0), min(count, _SAMPLE_ROWS), dtype=np.int64))
 
 
 def _of_people_with_several(people: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -52,7 +84,7 @@ def _of_people_with_several(people: NDArray[np.integer]) -> NDArray[np.int64]:
     known = np.flatnonzero(people >= 0)
     _, which, counts = np.unique(people[known], return_inverse=True, return_counts=True)
     rows: NDArray[np.int64] = known[counts[which] > 1]
-    step = max(1, -(-len(rows) // _SAMPLE_ROWS))
     # Whole people are left out, not single faces.
+    step = max(1, -(-len(rows) // _SAMPLE_ROWS))
     chosen: NDArray[np.int64] = rows[people[rows] % step == 0]
     return chosen

@@ -201,12 +201,28 @@ class GraphBuilder:
             # Nearly all rows of a block have no neighbour here: a maximum finds that out at
             # the speed of memory, and looking for the others costs as much as comparing.
             near = np.flatnonzero(scores.max(axis=1, initial=-2.0) >= self.floor)
-            i, j = np.nonzero(scores[near] >= self.floor)
-            a, b, found = places(block)[near[i]], places(one)[j], scores[near[i], j]
-            apart = a != b
-            a, b, found = a[apart], b[apart], found[apart]
-            self._neighbours.add(a, b, found)
-            self._neighbours.add(b, a, found)
+            if len(near):
+                self._keep(scores[near], places(block)[near], places(one))
+
+    def _keep(
+        self, scores: NDArray[np.float32], rows: NDArray[np.int64], columns: NDArray[np.int64]
+    ) -> None:
+        """Takes in the best of a matrix of scores, for its rows and for its columns."""
+        scores[rows[:, None] == columns] = -2.0
+        for matrix, one, other in ((scores, rows, columns), (scores.T, columns, rows)):
+            least = _least_of_best(matrix, self._neighbours.kept, self.floor)
+            i, j = np.nonzero(matrix >= least[:, None])
+            self._neighbours.add(one[i], other[j], matrix[i, j])
+
+
+def _least_of_best(scores: NDArray[np.float32], kept: int, floor: float) -> NDArray[np.float32]:
+    """What a score needs to be among the best of its row, and not under the floor."""
+    least = np.full(len(scores), floor, np.float32)
+    crowded = np.flatnonzero(np.count_nonzero(scores >= floor, axis=1) > kept)
+    if len(crowded):
+        cut = scores.shape[1] - kept
+        least[crowded] = np.partition(scores[crowded], cut, axis=1)[:, cut]
+    return least
 
 
 def build_graph(

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-_WAITING_MAX: Final = 1 << 22
+_WAITING_MAX: Final = 1 << 23
 """Found neighbours that wait before they are sorted in."""
 
 
@@ -44,7 +44,7 @@ class Neighbours:
             self._sort_in()
 
     def pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
-        """Rows, their neighbours, and the scores; ordered by row, then best first."""
+        """Rows, their neighbours, and the scores; ordered by row and neighbour."""
         if self._waiting:
             self._sort_in()
         return self._rows, self._others, self._scores
@@ -53,15 +53,35 @@ class Neighbours:
         parts = [(self._rows, self._others, self._scores), *self._waiting]
         rows, others, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
         self._waiting, self._waiting_count = [], 0
-        order = np.lexsort((others, -scores, rows))
-        rows, others, scores = rows[order], others[order], scores[order]
-        # The same pair may be found twice; its copies are neighbours now.
-        new = np.ones(len(rows), np.bool_)
-        new[1:] = (rows[1:] != rows[:-1]) | (others[1:] != others[:-1])
-        rows, others, scores = rows[new], others[new], scores[new]
-        starts = np.searchsorted(rows, np.arange(len(self._least)))
-        place = np.arange(len(rows)) - starts[rows]
-        best = place < self.kept
-        full = place == self.kept - 1
-        self._least[rows[full]] = scores[full]
-        self._rows, self._others, self._scores = rows[best], others[best], scores[best]
+        rows, others, scores = _unique(rows, others, scores)
+        counts = np.bincount(rows, minlength=len(self._least))
+        crowded = np.flatnonzero((counts > self.kept)[rows])
+        order = crowded[np.lexsort((others[crowded], -scores[crowded], rows[crowded]))]
+        place = _places_in_runs(rows[order])
+        kept = np.ones(len(rows), np.bool_)
+        kept[order[place >= self.kept]] = False
+        last = order[place == self.kept - 1]
+        self._least[rows[last]] = scores[last]
+        self._rows, self._others, self._scores = rows[kept], others[kept], scores[kept]
+
+
+def _unique(
+    rows: NDArray[np.int32], others: NDArray[np.int32], scores: NDArray[np.float32]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
+    """Each pair once, ordered; of scores that differ in rounding the highest."""
+    if not len(rows):
+        return rows, others, scores
+    keys = (rows.astype(np.int64) << 32) | others
+    order = np.argsort(keys)
+    keys = keys[order]
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    best = np.maximum.reduceat(scores[order], starts)
+    first = order[starts]
+    return rows[first], others[first], best
+
+
+def _places_in_runs(values: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Of ordered values: 0, 1, ... within every run of equal ones."""
+    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])[: len(values)])
+    lengths = np.diff(np.append(starts, len(values)))
+    return np.arange(len(values)) - np.repeat(starts, lengths)

@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from visagedb_indexer.clustering.agglomeration import (
     Linkage,
     Scores,
+    Summaries,
     agglomerate,
     number_by_appearance,
 )
@@ -68,11 +69,13 @@ class PldaLinkage:
     model: PldaModel
     threshold: float = OFFSET_DEFAULT
 
-    def score(
-        self, left_counts: Scores, left_sums: Vector, right_counts: Scores, right_sums: Vector
-    ) -> Scores:
+    def summarise(self, counts: Scores, sums: Vector) -> Summaries:
+        """The model's."""
+        return self.model.summarise(counts, sums)
+
+    def score(self, left: Summaries, right: Summaries) -> Scores:
         """Log-likelihood ratios."""
-        return self.model.llr(left_counts, left_sums, right_counts, right_sums)
+        return self.model.score(left, right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +88,14 @@ class AverageLinkage:
 
     threshold: float
 
-    def score(
-        self, left_counts: Scores, left_sums: Vector, right_counts: Scores, right_sums: Vector
-    ) -> Scores:
-        """Mean cosines over all pairs of members: the sums' product is the products' sum."""
-        products: Scores = np.einsum("ij,ij->i", left_sums, right_sums)
-        return products / (left_counts * right_counts)
+    def summarise(self, counts: Scores, sums: Vector) -> Summaries:
+        """The means: their product is the mean of all pairs' products."""
+        return Summaries(counts, sums / counts[:, None], np.zeros_like(counts))
+
+    def score(self, left: Summaries, right: Summaries) -> Scores:
+        """Mean cosines over all pairs of members."""
+        scores: Scores = np.einsum("ij,ij->i", left.points, right.points)
+        return scores
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from visagedb_indexer.clustering.agglomeration import Scores, Summaries
 from visagedb_indexer.errors import InvalidModelCardError
 from visagedb_indexer.values import Vector
 
@@ -27,8 +28,7 @@ PEOPLE_MIN: Final = 200
 _PRIOR_PER_DIMENSION: Final = 8
 """Weight of the spherical covariance that a fit starts from, in observations per dimension."""
 _RIDGE: Final = 1e-3
-
-Scores = NDArray[np.float32]
+_SETS_AT_ONCE: Final = 1 << 11
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,11 +75,19 @@ class PldaModel:
             right_counts: Faces in the second, shape (m,).
             right_sums: Sums of their projected vectors, shape (m, dimension).
         """
-        a, b = self.effective(left_counts), self.effective(right_counts)
-        sum_a = left_sums * (a / left_counts)[:, None]
-        sum_b = right_sums * (b / right_counts)[:, None]
-        joint = self._evidence(a + b, sum_a + sum_b)
-        return joint - self._evidence(a, sum_a) - self._evidence(b, sum_b)
+        left = self.summarise(left_counts, left_sums)
+        return self.score(left, self.summarise(right_counts, right_sums))
+
+    def summarise(self, counts: Scores, sums: Vector) -> Summaries:
+        """Sets of faces as `score` takes them: counts, and sums of projected vectors."""
+        sizes = self.effective(counts)
+        points: Vector = sums * (sizes / counts)[:, None]
+        return Summaries(sizes, points, self._evidence(sizes, points))
+
+    def score(self, left: Summaries, right: Summaries) -> Scores:
+        """Log-likelihood ratios of pairs of sets: evidence together less evidence apart."""
+        together = self._evidence(left.sizes + right.sizes, left.points + right.points)
+        return together - left.own - right.own
 
     def fusion(self, probe: Vector, faces: Vector) -> float:
         """Log-likelihood ratio of a probe being the person of some faces, in nats.
@@ -93,14 +101,18 @@ class PldaModel:
         total = self.project(faces).sum(axis=0, keepdims=True)
         return float(self.llr(one, self.project(probe[None]), count, total)[0])
 
-    def _evidence(self, counts: Scores, sums: Vector) -> Scores:
-        # Few different counts occur, and the weights depend on nothing else.
-        values, which = np.unique(counts, return_inverse=True)
-        spread = 1 + values[:, None] * self.phi
-        weights = (self.phi / spread).astype(np.float32)
-        constants = np.log(spread).sum(axis=1).astype(np.float32)
-        quadratic = np.einsum("ij,ij,ij->i", sums, sums, weights[which])
-        evidence: Scores = 0.5 * (quadratic - constants[which])
+    def _evidence(self, sizes: Scores, points: Vector) -> Scores:
+        """Log-likelihood of sets of faces, up to what cancels, shape (m,)."""
+        evidence = np.empty(len(sizes), np.float32)
+        for start in range(0, len(sizes), _SETS_AT_ONCE):
+            piece = slice(start, start + _SETS_AT_ONCE)
+            # Few different sizes occur, and the weights depend on nothing else.
+            values, which = np.unique(sizes[piece], return_inverse=True)
+            spread = 1 + values[:, None] * self.phi
+            constants = np.log(spread).sum(axis=1)
+            squares = np.square(points[piece])
+            squares *= (self.phi / spread)[which]
+            evidence[piece] = 0.5 * (squares.sum(axis=1) - constants[which])
         return evidence
 
     def to_bytes(self) -> bytes:
