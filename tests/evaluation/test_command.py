@@ -127,6 +127,9 @@ def test_a_gallery(vector_server: Any, tmp_path: Path, capsys: pytest.CaptureFix
     assert found["false_matches"][0]["one"]["name"].endswith(".jpg")
     assert "data:image" not in report.read_text()
     assert "staff" in report.read_text()
+    many = document(capsys, "--gallery", "staff", *address, "--enrolled", "3")
+    assert many["identification"] is None
+    assert "Nothing was measured of 1:N" in many["subject"]["notes"][0]
     for name, reason in (
         ("empty", "NOTHING_TO_EVALUATE"),
         ("one", "TOO_FEW_PEOPLE"),

@@ -31,6 +31,7 @@ from visagedb_server.evaluation.document import document
 from visagedb_server.evaluation.embedding import EmbeddingOptions
 from visagedb_server.evaluation.summary import summary
 from visagedb_server.evaluation.values import Subject
+from visagedb_server.evaluation.words import counted
 
 T = TypeVar("T")
 
@@ -70,6 +71,13 @@ def run(session: Session, request: Request) -> None:
         _prepare_report(request.report)
     subject, evaluation = _measure(session, request)
     subject = replace(subject, options=_options(request))
+    if evaluation.identification is None and request.pairs is None:
+        enrolled = counted(request.enrolled, "image", "images")
+        note = (
+            f"Nothing was measured of 1:N: of the people who are no strangers nobody has a usable "
+            f"image beside the {enrolled} to enrol, or there is only one."
+        )
+        subject = replace(subject, notes=(*subject.notes, note))
     if request.report is not None:
         from visagedb_server.evaluation.report import write_report
 

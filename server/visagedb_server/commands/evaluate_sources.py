@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeVar
 
 import numpy as np
 
-from visagedb import Client, Identity
+from visagedb import Client, Face, Identity, IdentityNotFoundError
 from visagedb._cli._people import Photo, read_album
 from visagedb_indexer import limits
 from visagedb_indexer.evaluation import (
@@ -185,7 +185,7 @@ def gallery_faces(client: Client, gallery: str, seed: int, progress: Progress) -
     vectors, people, quality, references = [], [], [], []
     for identity in progress(kept, len(kept), "reading"):
         name = identity.display_name or identity.id
-        for face in client.list_faces(gallery, identity.id, include_template=True, page_size=_PAGE):
+        for face in _faces_of(client, gallery, identity):
             if face.template is None:
                 continue
             detection = face.detection
@@ -194,11 +194,13 @@ def gallery_faces(client: Client, gallery: str, seed: int, progress: Progress) -
             measured = None if detection is None else detection.quality
             quality.append(None if measured is None else measured.score)
             references.append(FaceReference(face.source or face.id, name))
+    if not vectors:
+        raise NothingToEvaluateError(f"the gallery {gallery} has no faces any more")
     faces = labelled_faces(_unit(np.stack(vectors)), people, quality)
     subject = Subject(
         kind="gallery",
         name=found.id,
-        model=f"{found.model.name}@{found.model.version}",
+        model=f"{found.model.name}@{found.model.version}".rstrip("@"),
         created=_now(),
         images=len(references),
         faces=len(references),
@@ -207,6 +209,14 @@ def gallery_faces(client: Client, gallery: str, seed: int, progress: Progress) -
         references=tuple(references),
     )
     return FacesToEvaluate(subject, faces)
+
+
+def _faces_of(client: Client, gallery: str, identity: Identity) -> Iterable[Face]:
+    """The faces of an identity; none if it was deleted a moment ago."""
+    try:
+        return list(client.list_faces(gallery, identity.id, include_template=True, page_size=_PAGE))
+    except IdentityNotFoundError:
+        return []
 
 
 def _drawn(photos: Sequence[Photo], seed: int, notes: list[str]) -> list[Photo]:

@@ -13,6 +13,9 @@ from visagedb_server.evaluation.values import Embedded, Failure, Outcome
 
 _FILE: Final = "templates.sqlite"
 _COMMIT_EVERY: Final = 64
+_WAIT_SECONDS: Final = 60.0
+"""Another evaluation may be writing to the same cache."""
+_INSERT: Final = "INSERT OR REPLACE INTO templates VALUES (?,?,?,?,?,?,?,?,?)"
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS templates (
     key TEXT PRIMARY KEY, reason TEXT, message TEXT,
@@ -42,12 +45,11 @@ class TemplateCache:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.touch(mode=0o600)
-            self._database = sqlite3.connect(path)
+            self._database = sqlite3.connect(path, timeout=_WAIT_SECONDS)
             self._database.execute(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
-            raise InvalidArgumentError(
-                f"the cache {path} cannot be used ({error}); remove it or choose another folder"
-            ) from error
+            raise _unusable(path, error) from error
+        self._path = path
 
     def key(self, content: bytes) -> str:
         """Of an image with this recipe."""
@@ -55,7 +57,11 @@ class TemplateCache:
 
     def get(self, key: str) -> Outcome | None:
         """What was found in the image; None if it was not embedded yet."""
-        row = self._database.execute("SELECT * FROM templates WHERE key = ?", [key]).fetchone()
+        try:
+            found = self._database.execute("SELECT * FROM templates WHERE key = ?", [key])
+            row = found.fetchone()
+        except sqlite3.Error as error:
+            raise _unusable(self._path, error) from error
         if row is None:
             return None
         _, reason, message, vector, quality, *box = row
@@ -75,12 +81,21 @@ class TemplateCache:
             box = outcome.box
             row += [None, None, outcome.vector.astype("<f4").tobytes(), outcome.quality]
             row += [box.x, box.y, box.width, box.height]
-        self._database.execute("INSERT OR REPLACE INTO templates VALUES (?,?,?,?,?,?,?,?,?)", row)
         self._pending += 1
-        if self._pending % _COMMIT_EVERY == 0:
-            self._database.commit()
+        try:
+            self._database.execute(_INSERT, row)
+            if self._pending % _COMMIT_EVERY == 0:
+                self._database.commit()
+        except sqlite3.Error as error:
+            raise _unusable(self._path, error) from error
 
     def close(self) -> None:
         """Writes what is pending."""
         self._database.commit()
         self._database.close()
+
+
+def _unusable(path: Path, error: Exception) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"the cache {path} cannot be used ({error}); remove it or choose another folder"
+    )
