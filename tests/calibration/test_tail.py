@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from visagedb_indexer.calibration.tail import Pareto, Tail, fit_pareto, misfit
+from visagedb_indexer.calibration.tail import Pareto, Tail, fit_pareto, misfit, refitted
 
 TAIL = Tail(
     scores=(-1.0, 0.0, 0.2), rates=(1.0, 0.5, 0.01), start=0.2, start_rate=0.01, scale=0.03,
@@ -58,3 +58,19 @@ def test_score_and_rate_are_inverse_over_the_whole_range() -> None:
     assert rates[0] == 1.0
     assert 0.0 < rates[-1] < 1e-100
     assert TAIL.score(1e-300) <= 1.0
+
+
+def test_one_step_is_as_good_as_a_search() -> None:
+    """For weights that differ by chance, and a prior whose centre does."""
+    random = np.random.default_rng(1)
+    excesses = stats.genpareto.rvs(-0.08, scale=0.03, size=1000, random_state=4)
+    excesses = excesses[excesses < 0.15]
+    weights = random.exponential(size=(20, len(excesses)))
+    means = -0.07 + 0.05 * random.standard_normal(20)
+    fitted = fit_pareto(excesses, np.ones(len(excesses)), 0.15)
+    quick = refitted(fitted, excesses, weights, 0.15, means)
+    slow = [fit_pareto(excesses, w, 0.15, mean) for w, mean in zip(weights, means, strict=True)]
+    for one, other in zip(quick, slow, strict=True):
+        assert math.log(one.scale) == pytest.approx(math.log(other.scale), abs=0.02)
+        assert one.shape == pytest.approx(other.shape, abs=0.02)
+    assert np.std([one.shape for one in quick]) > 0.02

@@ -245,9 +245,10 @@ class _Bootstrap:
     def _replicates(self, window: Window) -> tuple[Floats, Floats]:
         known = self._known.get(id(window))
         if known is None:
+            self._pause()
             grid = np.linspace(window.start, min(1.0, window.start + 0.5), 101)
             found = window.replicates(
-                grid, _REPLICATES, self._probe_people, self._people, self._random, self._pause
+                grid, _REPLICATES, self._probe_people, self._people, self._random
             )
             known = self._known[id(window)] = (grid, found)
         return known

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from visagedb_indexer.calibration.sample import Comparison, Faces, Pause
+from visagedb_indexer.calibration.sample import Comparison, Faces
 from visagedb_indexer.calibration.tail import (
     SHAPE_PRIOR_DEVIATION,
     SHAPE_PRIOR_MEAN,
@@ -23,6 +23,7 @@ from visagedb_indexer.calibration.tail import (
     Pareto,
     fit_pareto,
     fits,
+    refitted,
     windows,
 )
 
@@ -34,6 +35,7 @@ _SUSPECTED_BELOW: Final = 0.05
 """A pair is suspected if fewer than this many of its score are expected among all compared."""
 _ROUNDS_MAX: Final = 5
 _SCORES_LEAST: Final = 10
+_RATE_LEAST: Final = 1e-300
 _BELIEVED_LEAST: Final = 0.6
 """A window of which less than this part is believed says too little."""
 
@@ -125,33 +127,58 @@ class Window:
         return self.pair_count * float(self.pareto.survival(score - self.start))
 
     def replicates(
-        self, scores: Floats, count: int, probe_people: NDArray[np.int64], people: int,
-        random: np.random.Generator, pause: Pause,
-    ) -> Floats:  # fmt: skip
+        self,
+        scores: Floats,
+        count: int,
+        probe_people: NDArray[np.int64],
+        people: int,
+        random: np.random.Generator,
+    ) -> Floats:
         """Deviations of the logarithm of the rates, by bootstrap: shape (count, len(scores))."""
-        here = self.impostors
-        excesses = here.scores - self.start
-        own = np.log(np.maximum(self.rates(scores), 1e-300))
-        norm = len(probe_people) * people - len(probe_people)
-        found = np.empty((count, len(scores)))
+        here = self.impostors.where(self.impostors.scores - self.start <= self.highest)
+        weights, totals = _drawn(here, count, probe_people, people, random)
+        rates = self.rate * weights.sum(axis=1) / (here.weights.sum() * totals)
         effective = _effective(here)
-        for number in range(count):
-            pause()
-            weight = random.exponential(size=people)
-            total = weight[probe_people].sum() * weight.sum() - (weight[probe_people] ** 2).sum()
-            weights = here.weights * weight[here.first] * weight[here.second]
-            rate = weights.sum() / (here.total * total / norm)
-            pareto = fit_pareto(
-                excesses,
-                weights * (effective / weights.sum()),
-                self.highest,
-                # The prior is not known better than it says.
-                SHAPE_PRIOR_MEAN + SHAPE_PRIOR_DEVIATION * float(random.standard_normal()),
-            )
-            with np.errstate(divide="ignore"):
-                logs = np.log(rate * pareto.survival(scores - self.start))
-            found[number] = np.maximum(logs, -690.0) - own
-        return self.spread * found
+        again = refitted(
+            self.pareto,
+            here.scores - self.start,
+            weights * (effective / weights.sum(axis=1, keepdims=True)),
+            self.highest,
+            # The prior is not known better than it says.
+            SHAPE_PRIOR_MEAN + SHAPE_PRIOR_DEVIATION * random.standard_normal(count),
+        )
+        found = np.array(
+            [
+                rate * fit.survival(scores - self.start)
+                for rate, fit in zip(rates, again, strict=True)
+            ]
+        )
+        known = np.maximum(self.rates(scores), _RATE_LEAST)
+        deviations: Floats = np.log(np.maximum(found, _RATE_LEAST)) - np.log(known)
+        return self.spread * deviations
+
+
+def _drawn(
+    here: Impostors,
+    count: int,
+    probe_people: NDArray[np.int64],
+    people: int,
+    random: np.random.Generator,
+) -> tuple[Floats, Floats]:
+    """Weights of the pairs by bootstrap over people, and the weight of everything compared.
+
+    Returns:
+        Shape (count, pairs), and as a multiple of what it is without: shape (count,).
+    """
+    known = np.unique(np.concatenate([probe_people, here.first, here.second]))
+    drawn = random.exponential(size=(count, len(known)))
+    # Of those who appear in no pair only the sum matters.
+    rest = random.gamma(max(people - len(known), 0) + 1e-9, size=count)
+    probes = drawn[:, np.searchsorted(known, probe_people)]
+    every = probes.sum(axis=1) * (drawn.sum(axis=1) + rest) - (probes**2).sum(axis=1)
+    first, second = np.searchsorted(known, here.first), np.searchsorted(known, here.second)
+    weights: Floats = here.weights * drawn[:, first] * drawn[:, second]
+    return weights, every / (len(probe_people) * (people - 1))
 
 
 def fit_window(impostors: Impostors, highest: float) -> Window:
