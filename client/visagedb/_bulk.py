@@ -77,7 +77,12 @@ class EnrollResult:
 
     @property
     def outcome(self) -> str:
-        """``enrolled``, ``already_enrolled``, or the error's reason such as ``NO_FACE``."""
+        """``enrolled``, ``already_enrolled``, or the error's reason such as ``NO_FACE``.
+
+        A loose enrolment of an image without faces is no error, and has the outcome ``no_face``.
+        """
+        if self.loose is not None and not self.loose.faces:
+            return "no_face"
         answer = self.enrollment or self.loose
         if answer is not None:
             return str(answer.outcome)

@@ -8,6 +8,7 @@ import typer
 from visagedb._channel import DEFAULT_ADDRESS
 from visagedb._cli import (
     _cluster,
+    _clusters,
     _enroll,
     _face,
     _gallery,
@@ -46,7 +47,17 @@ _SERVER_PACKAGES: Final = frozenset(
 )
 
 _OWN: Final = frozenset(
-    {"cluster", "enroll", "face", "gallery", "identify", "identity", "operation", "verify"}
+    {
+        "cluster",
+        "clusters",
+        "enroll",
+        "face",
+        "gallery",
+        "identify",
+        "identity",
+        "operation",
+        "verify",
+    }
 )
 
 
@@ -93,7 +104,7 @@ def build(arguments: list[str]) -> typer.Typer:
     commands = (argument for argument in arguments if argument in EXPECTED or argument in _OWN)
     if next(commands, None) not in _OWN:
         add_plugins(app)
-    for module in (_gallery, _identity, _face, _operation):
+    for module in (_gallery, _identity, _face, _clusters, _operation):
         app.add_typer(module.app)
     for register in (_enroll.register, _search.register, _cluster.register):
         register(app)

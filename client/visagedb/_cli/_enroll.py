@@ -23,7 +23,7 @@ from rich.text import Text
 from visagedb._bulk import DEFAULT_CONCURRENCY, EnrollItem, EnrollResult
 from visagedb._cli._exit import ExitCode, advice_on, describe
 from visagedb._cli._options import GalleryArgument, OneFace
-from visagedb._cli._people import Album, read_album, read_person
+from visagedb._cli._people import Album, read_album, read_archive, read_person
 from visagedb._cli._session import Session, command
 from visagedb._cli._tables import counted
 from visagedb._errors import GalleryExistsError
@@ -55,6 +55,12 @@ def enroll(
             show_default=False,
         ),
     ],
+    loose: Annotated[
+        bool,
+        typer.Option(
+            "--loose", help="Enrol every face of every image, without a person: to be clustered."
+        ),
+    ] = False,
     identity: Annotated[
         str, typer.Option(help="Id of the person; every image of PATH is then hers or his.")
     ] = "",
@@ -76,11 +82,16 @@ def enroll(
 ) -> None:
     """Enrol photographs. Exits with 1 if some file failed; the others are enrolled.
 
+    With --loose any folder of photographs will do: all faces in them are enrolled without a
+    person, and `visagedb cluster` finds out who is who.
+
     Hidden files and files that are no images are skipped and counted. Enrolling the same
     file again changes nothing, so an interrupted run can simply be repeated.
     """
     labels = dict(_label(text) for text in label or ())
-    album = _read(path, identity)
+    if loose and (identity or label):
+        raise typer.BadParameter("loose faces have no person and no labels", param_hint="--loose")
+    album = _read_loose(path) if loose else _read(path, identity)
     if create_gallery:
         _ensure_gallery(session, gallery)
     # Asked first, so that a wrong name is one error and not one for each file.
@@ -112,6 +123,13 @@ def _read(path: Path, identity: str) -> Album:
             f"no images in sub-folders of {path}; for images of one person give --identity",
             param_hint="PATH",
         )
+    return album
+
+
+def _read_loose(path: Path) -> Album:
+    album = read_archive(path)
+    if not album.photos:
+        raise typer.BadParameter(f"no images in {path}", param_hint="PATH")
     return album
 
 
@@ -160,15 +178,18 @@ def _report(session: Session, album: Album, results: Sequence[EnrollResult]) -> 
     if album.skipped:
         outcomes["skipped"] = album.skipped
     failures = sorted((r for r in results if not r.ok), key=lambda r: r.item.key)
-    people = {photo.identity for photo in album.photos}
+    people = {photo.identity for photo in album.photos if photo.identity}
+    faces = sum(len(result.loose.faces) for result in results if result.loose)
     if not session.as_json:
         _warn(session, album, failures)
     summary = Table("outcome", "files")
     summary.columns[1].justify = "right"
     for outcome, count in outcomes.most_common():
         summary.add_row(outcome, f"{count:,}")
-    summary.caption = counted(len(people), "person", "people")
+    found = counted(faces, "face", "faces")
+    summary.caption = counted(len(people), "person", "people") if people else found
     document = {
+        "faces": faces,
         "people": len(people),
         "outcomes": dict(outcomes),
         "collisions": album.collisions,

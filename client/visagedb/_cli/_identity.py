@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from visagedb._cli import _changes
 from visagedb._cli._options import FilterOption, GalleryArgument
 from visagedb._cli._session import Session, command
 from visagedb._cli._tables import counted, face_text, facts, labels_text, listing, when
@@ -73,3 +74,6 @@ def delete(
         {"deleted": identity, "deleted_face_count": count},
         f"deleted {identity} with {counted(count, 'face', 'faces')}",
     )
+
+
+_changes.register(app)

@@ -103,6 +103,18 @@ def read_person(path: Path, identity: str) -> Album:
     return Album(tuple(photos), skipped)
 
 
+def read_archive(path: Path) -> Album:
+    """Photographs of nobody in particular: a file, or a folder of files and folders.
+
+    The reference of a photograph is its absolute path, so that it is found again later.
+    """
+    album = read_person(path, "")
+    photos = (
+        Photo(photo.path, "", "", _readable(str(photo.path.resolve()))) for photo in album.photos
+    )
+    return Album(tuple(photos), album.skipped)
+
+
 def is_image(path: Path, root: Path) -> bool:
     """Whether a file below root looks like an image and is not hidden."""
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
