@@ -92,7 +92,7 @@ AUDIT_FINDINGS_MAX: Final = 10_000
 AUDITS_KEPT_MAX: Final = 20
 FUSED_WIDENING: Final = 3
 """So many times the identities asked for are scored with all of their faces."""
-FUSED_CANDIDATES_MIN: Final = 32
+FUSED_CANDIDATES_MIN: Final = 24
 FUSED_FACES_MAX: Final = 256
 """Of an identity with more faces the newest count, and the best one."""
 PAGE_SIZE_MAX: Final = 1000

@@ -75,7 +75,8 @@ def _fuses(request: SearchRequest, fusion: Fusion) -> bool:
 
 def _fused(view: Reader, probe: Vector, hits: Sequence[Hit], fusion: Fusion) -> list[Hit]:
     """The hits, scored by all faces of each identity; the best face stays the hit's face."""
-    groups = [_faces_of(view, hit) for hit in hits]
+    stored = view.face_ordinals(hit.number for hit in hits)
+    groups = [_counted(faces, hit) for faces, hit in zip(stored, hits, strict=True)]
     counts = [len(group) for group in groups]
     if sum(counts) == len(hits):
         return list(hits)
@@ -99,9 +100,9 @@ def _fused(view: Reader, probe: Vector, hits: Sequence[Hit], fusion: Fusion) -> 
     ]
 
 
-def _faces_of(view: Reader, hit: Hit) -> list[int]:
-    """Ordinals of the faces that count: the newest, and in any case the one found."""
-    ordinals = view.face_ordinals(hit.number)[-limits.FUSED_FACES_MAX :]
+def _counted(faces: Sequence[int], hit: Hit) -> list[int]:
+    """Which faces of an identity count: the newest, and in any case the one found."""
+    ordinals = list(faces[-limits.FUSED_FACES_MAX :])
     return ordinals if hit.ordinal in ordinals else [*ordinals, hit.ordinal]
 
 

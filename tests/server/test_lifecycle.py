@@ -14,7 +14,6 @@ from support import failures, random_vectors, run_together
 from wire import DIMENSION, Api, Refusal, refusal_of, refused
 
 from visagedb.v1 import (
-    clusters_pb2,
     galleries_pb2,
     identities_pb2,
     search_pb2,

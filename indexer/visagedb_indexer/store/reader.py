@@ -1,6 +1,6 @@
 """Typed reads of a gallery's database."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -187,18 +187,18 @@ class Reader:
                 yield decode(data, FaceRecord)
                 found = cursor.next()
 
-    def face_ordinals(self, number: int) -> list[int]:
-        """The ordinals of an identity's faces, oldest first; reads no records."""
-        ordinals = []
+    def face_ordinals(self, numbers: Iterable[int]) -> list[list[int]]:
+        """The ordinals of the faces of some identities, oldest first; reads no records."""
+        found = []
         with self._txn.cursor(db=self._db(schema.FACES)) as cursor:
-            found = cursor.set_range(schema.face_key(number, 0))
-            while found:
-                owner, ordinal = schema.read_face_key(bytes(cursor.key()))
-                if owner != number:
-                    break
-                ordinals.append(ordinal)
-                found = cursor.next()
-        return ordinals
+            for number in numbers:
+                owner, ordinals = schema.u32(number), []
+                more = cursor.set_range(owner)
+                while more and (key := bytes(cursor.key()))[:4] == owner:
+                    ordinals.append(schema.read_face_key(key)[1])
+                    more = cursor.next()
+                found.append(ordinals)
+        return found
 
     def vectors(self, ordinals: NDArray[np.int64]) -> Vector:
         """Vectors by ordinal, shape (len(ordinals), dimension), float32."""
