@@ -41,6 +41,7 @@ from visagedb_indexer.store.schema import LOOSE_NUMBER
 from visagedb_indexer.values import Fusion
 
 _LOG = logging.getLogger(__name__)
+_YIELD_SECONDS: Final = 5e-5
 _WAITING_SECONDS_MAX: Final = 0.02
 """Between two blocks, while searches take all cores. A bound, because it shall end one day."""
 _SEED: Final = 11
@@ -263,6 +264,8 @@ class Calibrations:
                 raise GalleryClosedError("the gallery is being closed")
             check()
             until = time.monotonic() + _WAITING_SECONDS_MAX
+            # The interpreter's lock is not handed over by letting it go for no time.
+            time.sleep(_YIELD_SECONDS)
             while self._busy() and time.monotonic() < until:
                 time.sleep(_WAITING_SECONDS_MAX / 10)
 
