@@ -31,9 +31,7 @@ ROUNDS = 20
 def fill(gallery: Gallery, vectors: Vector, each: int) -> None:
     def enroll(row: int) -> None:
         digest = hashlib.sha256(vectors[row].tobytes()).digest()
-        gallery.enroll(
-            NewFace(f"p{row // each}", vectors[row], digest, new_identity=NewIdentity())
-        )
+        gallery.enroll(NewFace(f"p{row // each}", vectors[row], digest, new_identity=NewIdentity()))
 
     with ThreadPoolExecutor(64) as threads:
         list(threads.map(enroll, range(len(vectors))))
@@ -76,8 +74,11 @@ def main() -> None:
         table.add_row(str(each), *(f"{spent[fusion]:.2f}" for fusion in Fusion))
         figures[f"faces_per_identity_{each}"] = {f.value: t for f, t in spent.items()}
     Console().print(table)
-    figures = {"faces": arguments.faces, "seed": arguments.seed, "milliseconds": figures}
-    print(f"written to {write_results('fusion_cost', figures)}")
+    written = write_results(
+        "fusion_cost",
+        {"faces": arguments.faces, "seed": arguments.seed, "milliseconds": figures},
+    )
+    print(f"written to {written}")
 
 
 if __name__ == "__main__":

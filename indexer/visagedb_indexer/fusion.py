@@ -90,5 +90,6 @@ def _mean_of_best(scores: NDArray[np.float32], starts: NDArray[np.int64]) -> NDA
     order = np.lexsort((-scores, groups))
     place = np.arange(len(scores)) - np.repeat(starts, counts)
     best = np.where(place < BEST_COUNT, scores[order], np.float32(0))
-    result: NDArray[np.float32] = np.add.reduceat(best, starts) / np.minimum(counts, BEST_COUNT)
+    sums = np.add.reduceat(best, starts)
+    result: NDArray[np.float32] = (sums / np.minimum(counts, BEST_COUNT)).astype(np.float32)
     return result

@@ -83,7 +83,7 @@ def model(identity: ModelIdentity) -> types_pb2.ModelIdentity:
     )
 
 
-def fusion(number: int) -> Fusion:
+def fusion(number: galleries_pb2.ScoreFusion.ValueType) -> Fusion:
     """How faces are fused; the default for one that is not said.
 
     Raises:

@@ -60,7 +60,11 @@ def create_gallery(
         embedding=(
             None if flip_averaging is None else pb.EmbeddingOptions(flip_averaging=flip_averaging)
         ),
-        score_fusion=None if score_fusion is None else _fusion(ScoreFusion(score_fusion)),
+        score_fusion=(
+            pb.SCORE_FUSION_UNSPECIFIED
+            if score_fusion is None
+            else _fusion(ScoreFusion(score_fusion))
+        ),
         threshold=threshold,
     )
     gallery_name(gallery)
