@@ -1,7 +1,7 @@
 """Grouping faces by person: pure functions over arrays."""
 
 from visagedb_indexer.clustering.average_linkage import METHOD, Group, group_faces
-from visagedb_indexer.clustering.fitting import for_gallery
+from visagedb_indexer.clustering.fitting import for_gallery, shipped_model
 from visagedb_indexer.clustering.graph import (
     Edges,
     GraphBuilder,
@@ -36,4 +36,5 @@ __all__ = [
     "for_gallery",
     "group_faces",
     "partitioner",
+    "shipped_model",
 ]

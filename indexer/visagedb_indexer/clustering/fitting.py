@@ -1,5 +1,6 @@
 """Which PLDA model a gallery is clustered with: its own, its embedding model's, or a guess."""
 
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,17 @@ _BETWEEN_SHARE: Final = 0.7
 """Of the variance of all faces, what lies between persons when nothing is known: the more,
 the more careful the first clusters are."""
 _ROUNDS: Final = 2
+
+
+def shipped_path(name: str, version: str) -> Path:
+    """Where the model of an embedder is kept, if there is one."""
+    return Path(__file__).parent / "builtin" / f"{name}-{version}.npz"
+
+
+def shipped_model(name: str, version: str) -> PldaModel | None:
+    """The model that comes with VisageDB for an embedder; None if there is none."""
+    path = shipped_path(name, version)
+    return PldaModel.from_bytes(path.read_bytes()) if path.is_file() else None
 
 
 def for_gallery(

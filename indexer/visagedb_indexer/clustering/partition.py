@@ -203,8 +203,7 @@ class InfomapPartitioner:
         work = infomap.Infomap(two_level=True, silent=True, seed=1, num_trials=1)
         pairs = np.column_stack([kept.left, kept.right, kept.score]).astype(np.float64)
         work.add_links(pairs)
-        work.run()
-        for row, module in work.get_modules().items():
+        for row, module in work.run().modules().items():
             labels[row] = module
         return number_by_appearance(labels)
 

@@ -21,7 +21,7 @@ from visagedb_indexer.errors import InvalidModelCardError
 from visagedb_indexer.values import Vector
 
 CORRELATION_DEFAULT: Final = 0.45
-OFFSET_DEFAULT: Final = 2.0
+OFFSET_DEFAULT: Final = 4.0
 """Nats of evidence for one person below which two clusters stay apart."""
 PEOPLE_MIN: Final = 200
 """People with two or more faces from which a gallery's own model is better than another."""
