@@ -91,7 +91,7 @@ def transfer(
             founded=founded,
             sources=tuple(_source(group) for group in groups),
             face_count=count,
-            to_revision=target.revision if target else 0,
+            to_created=target if founded else None,
             undoes=undoes,
         )
         txn.lineage.put(entry)

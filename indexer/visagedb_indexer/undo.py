@@ -125,8 +125,14 @@ def _left(
     if target is None:
         return ()
     left = recounted(target, -count)
-    if entry.founded and not left.face_count and target.revision == entry.to_revision:
+    if entry.to_created and not left.face_count and _is_as_created(target, entry.to_created):
         txn.remove_identity(left)
         return (target,)
     txn.put_identity(left)
     return ()
+
+
+def _is_as_created(identity: IdentityRecord, created: IdentityRecord) -> bool:
+    """Whether nobody has given the identity other fields of its own since."""
+    own = ("display_name", "labels", "metadata", "expire_time_us")
+    return all(getattr(identity, name) == getattr(created, name) for name in own)

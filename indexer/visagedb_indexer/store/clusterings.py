@@ -114,8 +114,9 @@ class ClusteringWriter(ClusteringReader):
         Raises:
             NotUndoableError: There is none of this number.
         """
-        key, edits = schema.cluster_key(clustering_id, number), self._db(schema.CLUSTER_EDITS)
-        data = self._txn.get(key, db=edits)
+        edits = self._db(schema.CLUSTER_EDITS)
+        key = schema.cluster_key(clustering_id, max(number, 0))
+        data = self._txn.get(key, db=edits) if number >= 0 else None
         if data is None:
             raise NotUndoableError(f"clustering {clustering_id!r} has no edit to undo")
         edit = decode(data, ClusterEdit)

@@ -260,7 +260,7 @@ class LineageRecord:
         founded: Whether the change created that identity.
         sources: Where the faces came from.
         face_count: How many there were.
-        to_revision: That identity's revision after the change.
+        to_created: That identity as the change created it; None for one that was there.
         undone: Whether it has been undone.
         undoes: The entry that this one undid; -1 for none.
     """
@@ -273,7 +273,7 @@ class LineageRecord:
     founded: bool
     sources: tuple[LineageSource, ...]
     face_count: int
-    to_revision: int = 0
+    to_created: IdentityRecord | None = None
     undone: bool = False
     undoes: int = -1
 
