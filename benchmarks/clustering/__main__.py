@@ -5,6 +5,7 @@
     python -m clustering scale --rows 10000 100000    # growth on synthetic people
     python -m clustering hidden LFW --rows 1000000    # real faces among synthetic people
     python -m clustering fusion LFW                   # PLDA to identify with
+    python -m clustering models LFW                   # how many people a model needs
 
 LFW and ORL are folders of photographs, one per person, or .npz files with the embeddings `V`,
 shape (n, dimension), and the names `N`, shape (n,), which `embed FOLDER FILE` makes. Peers
@@ -21,7 +22,7 @@ from common import RESULTS, write_results
 from rich.console import Console
 from rich.table import Table
 
-from clustering import embeddings, fusion, plots, quality, scale
+from clustering import embeddings, fusion, models, plots, quality, scale
 
 console = Console(width=150)
 
@@ -58,6 +59,9 @@ def parse_arguments() -> argparse.Namespace:
     command = commands.add_parser("fusion", help="PLDA to identify with")
     command.add_argument("faces", type=Path)
     command.add_argument("--seeds", type=int, default=10)
+    command = commands.add_parser("models", help="how many people a PLDA model needs")
+    command.add_argument("faces", type=Path)
+    command.add_argument("--seeds", type=int, default=3)
     return parser.parse_args()
 
 
@@ -125,6 +129,12 @@ def run_fusion(arguments: argparse.Namespace) -> None:
     finish("clustering_fusion", rows)
 
 
+def run_models(arguments: argparse.Namespace) -> None:
+    rows = models.measure(embeddings.load(arguments.faces), arguments.seeds)
+    print_rows(f"{arguments.faces.stem}: what the model was fitted on", rows)
+    finish("clustering_models", rows)
+
+
 def run_embed(arguments: argparse.Namespace) -> None:
     vectors, names = embeddings.embed(arguments.faces, arguments.model, tuple(arguments.card))
     np.savez(arguments.output, V=vectors, N=names)
@@ -143,6 +153,7 @@ def main() -> None:
         "scale": run_scale,
         "hidden": run_hidden,
         "fusion": run_fusion,
+        "models": run_models,
     }[arguments.command](arguments)
 
 

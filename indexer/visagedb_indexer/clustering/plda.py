@@ -23,7 +23,7 @@ from visagedb_indexer.values import Vector
 CORRELATION_DEFAULT: Final = 0.45
 OFFSET_DEFAULT: Final = 4.0
 """Nats of evidence for one person below which two clusters stay apart."""
-PEOPLE_MIN: Final = 200
+PEOPLE_MIN: Final = 50
 """People with two or more faces from which a gallery's own model is better than another."""
 _PRIOR_PER_DIMENSION: Final = 8
 """Weight of the spherical covariance that a fit starts from, in observations per dimension."""
