@@ -1,6 +1,6 @@
 """Do the confidence intervals of `visagedb evaluate` hold? And would simpler ones?
 
-    python benchmarks/evaluation_intervals.py [--samples 200] [--seed 0]
+    python benchmarks/evaluation_intervals.py [--samples 100] [--seed 0]
 
 Makes a large population of people who, as in real collections, have very different numbers of
 photographs and are not equally easy to recognise. Its error rates are taken for the truth. Then
@@ -30,7 +30,7 @@ from visagedb_indexer.evaluation import (
 
 DIMENSION = 64
 TRUTH_PEOPLE = 2000
-SAMPLE_PEOPLE = 150
+SAMPLE_PEOPLE = 80
 FACES_MAX = 40
 RATE = 0.01
 console = Console()
@@ -72,7 +72,7 @@ def measure(samples: int, seed: int) -> dict[str, float]:
     by_pairs: list[tuple[float, float]] = []
     for number in track(range(samples), "samples", console=console):
         faces = population(SAMPLE_PEOPLE, random)
-        found = evaluate_faces(faces, Settings(OpenSet(splits=1), Bootstrap(200, seed=number)))
+        found = evaluate_faces(faces, Settings(OpenSet(splits=1), Bootstrap(100, seed=number)))
         point = found.verification.points[0]
         assert point.target_fmr == RATE
         assert point.fnmr_interval is not None
@@ -94,7 +94,7 @@ def covered(intervals: NDArray[Any], truth: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     figures = measure(arguments.samples, arguments.seed)

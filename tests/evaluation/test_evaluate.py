@@ -161,12 +161,22 @@ def test_intervals_cover_the_truth() -> None:
 
 
 def test_no_error_is_no_certainty() -> None:
-    interval = interval_of_rate(np.zeros(100), 0.0, people=30)
+    interval = interval_of_rate(np.zeros(100), 0.0, np.full(30, 4))
     assert interval is not None
     assert interval.lower == 0
     # With this rate, thirty people show no error once in forty times.
     assert (1 - interval.upper) ** 30 == pytest.approx(0.025)
-    assert interval_of_rate(np.full(3, np.nan), 0.5, people=3) is None
+    assert interval_of_rate(np.full(3, np.nan), 0.5, np.ones(3, dtype=np.int64)) is None
+
+
+def test_few_weighty_people_make_wide_intervals() -> None:
+    samples = np.random.default_rng(1).uniform(0.05, 0.15, 1000)
+    alike = interval_of_rate(samples, 0.1, np.full(1000, 5))
+    few = interval_of_rate(samples, 0.1, np.array([500, 500, 500, *[1] * 100]))
+    assert alike is not None
+    assert few is not None
+    assert few.lower < alike.lower < 0.1 < alike.upper < few.upper
+    assert alike.lower == pytest.approx(float(np.quantile(samples, 0.025)), abs=1e-3)
 
 
 def test_mistakes_are_the_planted_ones() -> None:

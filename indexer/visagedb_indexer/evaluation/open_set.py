@@ -164,10 +164,10 @@ def identification(
     outcomes = [_outcome(split, whole) for split in splits]
     measured = np.mean([_fnir(outcome, grid) for outcome in outcomes], axis=0)
     draws = _repeated(outcomes, people, bootstrap, grid)
-    mated_people = len(np.unique(np.concatenate([split.mated_owners for split in splits])))
+    counts = np.bincount(np.concatenate([split.mated_owners for split in splits]))
     kept = [rate for rate in rates if rate * strangers >= 1] or list(rates[:1])
     sizes = _sizes(splits, people, bootstrap, kept[-1])
-    lower, upper = band_of(draws[:, len(rates) :])
+    lower, upper = band_of(draws[:, len(rates) :], measured[len(rates) :], counts)
     return Identification(
         splits=len(splits),
         enrolled_people=int(splits[0].sizes[-1]),
@@ -181,14 +181,12 @@ def identification(
                     np.mean([above(o[2][::-1], threshold_at(o[2][::-1], rate)) for o in outcomes])
                 ),
                 fnir=float(measured[column]),
-                fnir_interval=interval_of_rate(
-                    draws[:, column], float(measured[column]), mated_people
-                ),
+                fnir_interval=interval_of_rate(draws[:, column], float(measured[column]), counts),
                 reliable=rate * strangers >= EXPECTED_ERRORS_MIN,
             )
             for column, rate in enumerate(kept)
         ),
-        ranks=_ranks(splits, people, mated_people, bootstrap),
+        ranks=_ranks(splits, people, counts, bootstrap),
         curve=OpenSetCurve(grid[len(rates) :], measured[len(rates) :], lower, upper),
         growth_fpir=kept[-1],
         sizes=sizes,
@@ -234,7 +232,7 @@ def _repeated(
 
 
 def _ranks(
-    splits: Sequence[Searches], people: int, mated_people: int, bootstrap: Bootstrap
+    splits: Sequence[Searches], people: int, counts: Indices, bootstrap: Bootstrap
 ) -> tuple[RankPoint, ...]:
     last = min(RANK_MAX, int(splits[0].sizes[-1]))
     steps = np.arange(1, last + 1)
@@ -242,9 +240,9 @@ def _ranks(
     # better; and how many probes the person has.
     within = []
     for split in splits:
-        counts = np.zeros((people, last + 1))
-        np.add.at(counts, (split.mated_owners, np.minimum(split.mated_ranks, last + 1) - 1), 1)
-        within.append(np.cumsum(counts, axis=1))
+        at_rank = np.zeros((people, last + 1))
+        np.add.at(at_rank, (split.mated_owners, np.minimum(split.mated_ranks, last + 1) - 1), 1)
+        within.append(np.cumsum(at_rank, axis=1))
     rates = np.mean([w[:, :last].sum(axis=0) / w[:, last].sum() for w in within], axis=0)
     draws = np.full((bootstrap.draws, last), np.nan)
     for row, weights in enumerate(bootstrap.weights(people)):
@@ -254,7 +252,7 @@ def _ranks(
             draws[row] = np.mean(known, axis=0)
     points: list[RankPoint] = []
     for column, (rank, rate) in enumerate(zip(steps, rates, strict=True)):
-        interval = interval_of_rate(draws[:, column], float(rate), mated_people)
+        interval = interval_of_rate(draws[:, column], float(rate), counts)
         before = points[-1].interval if points else None
         if interval is not None and before is not None:
             # Whoever is found at one rank is found at the next.
@@ -276,12 +274,12 @@ def _sizes(
             continue
         fnir = float(np.mean([_fnir(outcome, rate)[0] for outcome in outcomes]))
         draws = _repeated(outcomes, people, bootstrap, rate)[:, 0]
-        mated_people = len(np.unique(np.concatenate([owners for _, owners, _, _ in outcomes])))
+        counts = np.bincount(np.concatenate([owners for _, owners, _, _ in outcomes]))
         points.append(
             SizePoint(
                 people=int(size),
                 fnir=fnir,
-                fnir_interval=interval_of_rate(draws, fnir, mated_people),
+                fnir_interval=interval_of_rate(draws, fnir, counts),
                 rank_one_miss=float(np.mean([np.mean(o[0] < -1) for o in outcomes])),
                 fpir=float(
                     np.mean(

@@ -120,7 +120,7 @@ def _bins(
             pairs=len(part),
             fnmr=float(refused[part].mean()),
             fnmr_interval=interval_of_rate(
-                draws[:, index], float(refused[part].mean()), len(np.unique(owners[part]))
+                draws[:, index], float(refused[part].mean()), np.bincount(owners[part])
             ),
         )
         for index, part in enumerate(parts)

@@ -187,14 +187,14 @@ def _point(
     mates, impostors = comparisons.mate_scores, comparisons.impostor_scores
     threshold = threshold_at(impostors, rate)
     fnmr = float(below(mates, threshold))
-    people = len(np.unique(comparisons.owners[comparisons.mate_pairs[:, 0]]))
+    counts = np.bincount(comparisons.owners[comparisons.mate_pairs[:, 0]])
     return VerificationPoint(
         target_fmr=rate,
         threshold=float(threshold),
         threshold_interval=interval_of(threshold_draws),
         fmr=float(above(impostors, threshold)),
         fnmr=fnmr,
-        fnmr_interval=interval_of_rate(fnmr_draws, fnmr, people),
+        fnmr_interval=interval_of_rate(fnmr_draws, fnmr, counts),
         reliable=rate * len(impostors) >= EXPECTED_ERRORS_MIN,
     )
 
@@ -208,7 +208,9 @@ def _curve(comparisons: Comparisons, band: Floats, draws: Floats) -> DetCurve:
     mates, impostors = comparisons.mate_scores, comparisons.impostor_scores
     thresholds = threshold_at(impostors, np.geomspace(1.0, 1.0 / len(impostors), CURVE_POINTS))
     known = np.isfinite(draws).any(axis=0) if len(draws) else np.zeros(len(band), dtype=bool)
-    lower, upper = band_of(draws[:, known])
+    counts = np.bincount(comparisons.owners[comparisons.mate_pairs[:, 0]])
+    measured = below(mates, threshold_at(impostors, band[known]))
+    lower, upper = band_of(draws[:, known], measured, counts)
     return DetCurve(
         fmr=above(impostors, thresholds),
         fnmr=below(mates, thresholds),
