@@ -35,8 +35,7 @@ from visagedb_indexer.search import (
     Hit,
     SearchEngine,
     SearchRequest,
-    SnapshotFile,
-    admitted,
+    Snapshot,
     all_cores_search,
 )
 from visagedb_indexer.store import (
@@ -73,7 +72,7 @@ class Gallery:
             numbers = view.numbers()
         self._labels = LabelIndex(numbers, self._numbers_with_label)
         dimension = self.model.dimension
-        snapshot = SnapshotFile(path / "codes.snapshot", self._record.uid, dimension)
+        snapshot = Snapshot(path / "codes", self._record.uid, dimension)
         self._engine = SearchEngine(dimension, self._store, owners, snapshot)
         self._writer = GroupCommit(self._store, self._record.id)
         self.audits = Audits(self._store, self._run)
@@ -301,10 +300,6 @@ class Gallery:
             exact=options.exact,
             deadline=options.deadline,
         )
-        with admitted(options.deadline):
-            return self._identify(request)
-
-    def _identify(self, request: SearchRequest) -> SearchAnswer:
         while True:
             generation, index_generation = self._counters.generation, self._engine.generation
             hits = ranking.search(self._engine, self._store, request, self._record.fusion)

@@ -75,17 +75,24 @@ EXACT_ROWS_MAX: Final = 10_000
 """Galleries up to this size are scanned exactly; there is too little to train on."""
 COMPACT_DIMENSION_MIN: Final = 16
 TRAINING_ROWS_MAX: Final = 32_768
-FILTERED_EXACT_ROWS_MAX: Final = 4096
+FILTERED_EXACT_ROWS_MAX: Final = 16_384
 """A filter that passes no more faces than this is answered from their vectors alone."""
 TAIL_ROWS_MAX: Final = 1024
 """Newly enrolled faces are scanned exactly until so many have gathered, or a moment passed."""
 SEGMENT_ADD_ROWS_MAX: Final = 1024
-"""Rows added to the codes in one write section."""
-MATE_LOSS_BOUND: Final = 0.001
+"""Rows encoded at a time, beside the searches."""
+MATE_LOSS_BOUND_DEFAULT: Final = 0.001
 """Of the mates that exact search ranks first, the compact scan may lose this fraction."""
+MATE_LOSS_BOUND_MIN: Final = 0.0001
+MATE_LOSS_BOUND_MAX: Final = 0.1
+SEARCHES_GATHERED_MAX: Final = 16
+"""Searches answered by one scan: beyond this the arithmetic costs as much as the reading."""
+DIVIDED_SCAN_BYTES_MIN: Final = 96 * MIB
+"""A lone search of so many bytes of codes is divided over the cores that have nothing to do;
+a shorter one would gain less than it costs the searches that come next."""
 TOMBSTONES_MAX: Final = 1000
 SEGMENT_ROWS_MAX: Final = 1 << 20
-"""Keeps the write sections of one segment short."""
+"""Codes are copied by the segment when they change, and divided over cores by the segment."""
 AUDIT_FACES_MAX: Final = 500_000
 AUDIT_FINDINGS_MAX: Final = 10_000
 """Of each kind."""

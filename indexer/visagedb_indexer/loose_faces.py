@@ -12,7 +12,7 @@ from visagedb_indexer.commands import Command, Effects, RunCommand, face_record,
 from visagedb_indexer.filters import parse_filter
 from visagedb_indexer.gallery_values import EnrollOutcome
 from visagedb_indexer.label_index import LabelIndex
-from visagedb_indexer.search import SearchEngine, SearchRequest, admitted
+from visagedb_indexer.search import SearchEngine, SearchRequest
 from visagedb_indexer.store import (
     LOOSE_NUMBER,
     FaceRecord,
@@ -153,8 +153,7 @@ class LooseFaces:
             scope=scope,
             each_face=True,
         )
-        with admitted(deadline):
-            hits = self._engine.search(request)
+        hits = self._engine.search(request)
         with self._store.read() as view:
             located = [(hit, view.locate(hit.ordinal)) for hit in hits]
         return [FoundFace(*place, hit.score) for hit, place in located if place is not None]

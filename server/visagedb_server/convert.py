@@ -144,7 +144,7 @@ def stats(source: GalleryStats) -> galleries_pb2.GalleryStats:
         lower, upper = engine.audit.interval
         message.search.mate_loss.CopyFrom(
             galleries_pb2.MateLoss(
-                bound=limits.MATE_LOSS_BOUND,
+                bound=engine.loss_bound,
                 measured=engine.audit.measured,
                 lower=lower,
                 upper=upper,

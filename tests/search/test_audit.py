@@ -42,8 +42,8 @@ def vectors() -> Vector:
 
 def index_of(vectors: Vector, ordinals: np.ndarray) -> CompactIndex:
     codec = Codec.train(vectors, len(vectors))
-    segment = Segment(codec)
-    segment.add(ordinals, vectors)
+    order = np.argsort(ordinals)
+    segment = Segment.encoded(codec, ordinals[order], vectors[order])
     return CompactIndex(codec, (segment,), len(vectors), generation=3)
 
 
@@ -53,19 +53,23 @@ def faces(count: int) -> FacesView:
 
 def test_good_codes_lose_nothing(vectors: Vector) -> None:
     index = index_of(vectors, np.arange(FACES))
-    found = audit(index, Array(vectors), faces(FACES), lambda: False)
+    found = audit(
+        index, Array(vectors), faces(FACES), limits.MATE_LOSS_BOUND_DEFAULT, lambda: False
+    )
     assert found is not None
     assert found.generation == 3
     assert found.face_count == FACES
     assert found.probe_count > 300
-    assert found.measured <= limits.MATE_LOSS_BOUND
+    assert found.measured <= limits.MATE_LOSS_BOUND_DEFAULT
     assert found.effort in EFFORTS
 
 
 def test_codes_of_other_faces_are_found_out(vectors: Vector) -> None:
     shuffled = np.random.default_rng(4).permutation(FACES)
     index = index_of(vectors, shuffled)
-    found = audit(index, Array(vectors), faces(FACES), lambda: False)
+    found = audit(
+        index, Array(vectors), faces(FACES), limits.MATE_LOSS_BOUND_DEFAULT, lambda: False
+    )
     assert found is not None
     assert found.effort == EFFORTS[-1]
     assert found.measured > 0.1
@@ -73,13 +77,16 @@ def test_codes_of_other_faces_are_found_out(vectors: Vector) -> None:
 
 def test_an_audit_can_be_stopped(vectors: Vector) -> None:
     index = index_of(vectors, np.arange(FACES))
-    assert audit(index, Array(vectors), faces(FACES), lambda: True) is None
+    assert (
+        audit(index, Array(vectors), faces(FACES), limits.MATE_LOSS_BOUND_DEFAULT, lambda: True)
+        is None
+    )
 
 
 def test_an_index_whose_faces_are_all_deleted_has_nothing_to_lose(vectors: Vector) -> None:
     index = index_of(vectors, np.arange(FACES))
     nobody = FacesView(np.full(FACES, -1, dtype=np.int32))
-    found = audit(index, Array(vectors), nobody, lambda: False)
+    found = audit(index, Array(vectors), nobody, limits.MATE_LOSS_BOUND_DEFAULT, lambda: False)
     assert found is not None
     assert found.measured == 0.0
     assert found.interval == (0.0, 1.0)

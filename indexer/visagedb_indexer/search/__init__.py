@@ -1,10 +1,14 @@
 """The search engine. The only room that imports ``faiss``."""
 
-from visagedb_indexer.search.admission import admitted, all_cores_search
 from visagedb_indexer.search.audit import Audit
-from visagedb_indexer.search.engine import EngineState, EngineStats, SearchEngine
+from visagedb_indexer.search.engine import (
+    EngineState,
+    EngineStats,
+    SearchEngine,
+    all_cores_search,
+)
 from visagedb_indexer.search.protocol import Hit, SearchRequest, VectorSource
-from visagedb_indexer.search.snapshot import SnapshotFile
+from visagedb_indexer.search.snapshot import Snapshot
 
 __all__ = [
     "Audit",
@@ -13,8 +17,7 @@ __all__ = [
     "Hit",
     "SearchEngine",
     "SearchRequest",
-    "SnapshotFile",
+    "Snapshot",
     "VectorSource",
-    "admitted",
     "all_cores_search",
 ]

@@ -1,13 +1,13 @@
 """Background work on the codes: training, adding the newest faces, removing the deleted.
 
 One thread per gallery, started when there is something to do for the first time.
-Searches see a `CompactIndex` that is replaced as a whole, so they need no lock here.
+Searches see a `CompactIndex` that is replaced as a whole, so they need no lock and never
+wait for this work: what changes is made aside.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -18,7 +18,7 @@ from visagedb_indexer.search.compact import Codec, Segment
 from visagedb_indexer.search.compact_index import CompactIndex
 from visagedb_indexer.search.faces_table import FacesTable
 from visagedb_indexer.search.protocol import VectorSource
-from visagedb_indexer.search.snapshot import SnapshotFile
+from visagedb_indexer.search.snapshot import Snapshot
 from visagedb_indexer.values import Vector
 
 _LOG = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class IndexBuilder:
         source: The stored vectors.
         table: The faces that exist.
         snapshot: Where the codes are kept over a restart; None keeps them nowhere.
+        loss_bound: Fraction of the mates that the codes may lose.
     """
 
     def __init__(
@@ -47,32 +48,33 @@ class IndexBuilder:
         dimension: int,
         source: VectorSource,
         table: FacesTable,
-        snapshot: SnapshotFile | None = None,
+        snapshot: Snapshot | None = None,
+        loss_bound: float = limits.MATE_LOSS_BOUND_DEFAULT,
     ) -> None:
         self._source = source
         self._table = table
         self._snapshot = snapshot
         self._useful = dimension >= limits.COMPACT_DIMENSION_MIN
         self._condition = threading.Condition()
-        self._deleted: list[int] = []
         self._closed = False
         self._thread: threading.Thread | None = None
         self.index: CompactIndex | None = None
         self._saved: CompactIndex | None = None
         self.audit: Audit | None = None
+        self.loss_bound = loss_bound
+        self._deleted = 0
         self.progress: float | None = None
         self.settled = threading.Event()
         self.settled.set()
         if snapshot is not None and self._useful:
             self._restore(snapshot)
 
-    def _restore(self, snapshot: SnapshotFile) -> None:
+    def _restore(self, snapshot: Snapshot) -> None:
         faces = self._table.view()
         index = snapshot.load(faces.count)
         if index is None:
             return
-        # Which of these are still in the codes is not known; removing them twice is harmless.
-        self._deleted = np.flatnonzero(faces.owners[: index.indexed] < 0).tolist()
+        self._deleted = index.tombstones(faces.owners)
         self.index = self._saved = index
 
     @property
@@ -82,20 +84,25 @@ class IndexBuilder:
 
     @property
     def tombstone_count(self) -> int:
-        """Deleted faces whose codes are still there."""
-        return len(self._deleted)
+        """Codes of deleted faces."""
+        return 0 if self.index is None else self.index.tombstones(self._table.view().owners)
 
     def notice(self) -> None:
         """The gallery may have grown."""
         if self._due():
             self._wake()
 
-    def forget(self, ordinals: Sequence[int]) -> None:
-        """Faces were deleted."""
+    def forget(self, count: int) -> None:
+        """So many faces were deleted."""
         if self.index is None and self.progress is None:
             return
         with self._condition:
-            self._deleted.extend(ordinals)
+            self._deleted += count
+        self.notice()
+
+    def promise(self, loss_bound: float) -> None:
+        """Changes the fraction of mates that may be lost."""
+        self.loss_bound = loss_bound
         self.notice()
 
     def close(self) -> None:
@@ -122,15 +129,28 @@ class IndexBuilder:
             return False
         if self.index is None:
             return True
+        if self._finer_codes_due():
+            return True
         trained_on = self.index.codec.trained_on
         return trained_on < _RETRAIN_ROWS_MAX and live >= _RETRAIN_GROWTH * trained_on
+
+    def _finer_codes_due(self) -> bool:
+        """Whether the usual codes cannot keep the promise, however many rows are rescored."""
+        assert self.index is not None
+        last = self.audit
+        return (
+            last is not None
+            and last.generation == self.index.generation
+            and not self.index.codec.fine
+            and last.exceeds(self.loss_bound)
+        )
 
     def _tail_rows(self) -> int:
         return 0 if self.index is None else self._table.view().count - self.index.indexed
 
     def _purge_due(self) -> bool:
         most = max(limits.TOMBSTONES_MAX, self._table.live_count // 100)
-        return self.index is not None and len(self._deleted) > most
+        return self.index is not None and self._deleted > most
 
     def _saving_due(self) -> bool:
         if self.index is None or self._snapshot is None or self._closed:
@@ -146,12 +166,16 @@ class IndexBuilder:
         last = self.audit
         if last is None or last.generation != self.index.generation:
             return True
+        if last.bound != self.loss_bound:
+            return True
         return self._table.live_count > _AUDIT_GROWTH * last.face_count
 
     def _measure(self) -> None:
         """Measures the loss of the codes, and with it how many candidates to rescore."""
         assert self.index is not None
-        found = audit(self.index, self._source, self._table.view(), self._has_better_to_do)
+        found = audit(
+            self.index, self._source, self._table.view(), self.loss_bound, self._has_better_to_do
+        )
         if found is not None:
             self.audit = found
             _LOG.info(
@@ -223,17 +247,18 @@ class IndexBuilder:
     def _build(self) -> None:
         """Trains new codes on a sample and encodes everything, aside from the searches."""
         self.progress = 0.0
+        fine = self.index is not None and (self.index.codec.fine or self._finer_codes_due())
         try:
-            codec = Codec.train(self._sample(), self._table.live_count)
-            index = CompactIndex(codec, (Segment(codec),), 0, self.generation + 1)
+            codec = Codec.train(self._sample(), self._table.live_count, fine=fine)
+            index = CompactIndex(codec, (), 0, self.generation + 1)
+            # A chunk goes into one segment, so it must fit into one.
+            chunk = min(_BUILD_CHUNK_ROWS, limits.SEGMENT_ROWS_MAX)
             while index.indexed < (count := self._table.view().count):
                 if self._closed:
                     return
-                # A chunk goes into one segment, so it must fit into one.
-                chunk = min(_BUILD_CHUNK_ROWS, limits.SEGMENT_ROWS_MAX)
-                index = self._add_rows(index, min(count, index.indexed + chunk))
+                index = self._grown(index, min(count, index.indexed + chunk))
                 self.progress = index.indexed / count
-            self.index = index
+            self._replace(index.joined())
         finally:
             self.progress = None
 
@@ -249,26 +274,25 @@ class IndexBuilder:
         """Moves the newest faces into the codes."""
         assert self.index is not None
         stop = min(self._table.view().count, self.index.indexed + limits.SEGMENT_ADD_ROWS_MAX)
-        self.index = self._add_rows(self.index, stop)
+        self.index = self._grown(self.index, stop)
 
-    def _add_rows(self, index: CompactIndex, stop: int) -> CompactIndex:
+    def _grown(self, index: CompactIndex, stop: int) -> CompactIndex:
         owners = self._table.view().owners[index.indexed : stop]
         ordinals = index.indexed + np.flatnonzero(owners >= 0)
-        segments = index.segments
-        if len(segments[-1]) + len(ordinals) > limits.SEGMENT_ROWS_MAX:
-            segments = (*segments, Segment(index.codec))
-        if len(ordinals):
-            with self._source.read() as view:
-                vectors = view.vectors(ordinals)
-            # A face deleted since has a zero vector now; its code would only be in the way.
-            lives = np.any(vectors != 0, axis=1)
-            segments[-1].add(ordinals[lives], vectors[lives])
-        return replace(index, segments=segments, indexed=stop)
+        with self._source.read() as view:
+            vectors = view.vectors(ordinals)
+        # A face deleted since has a zero vector now; its code would only be in the way.
+        lives = np.any(vectors != 0, axis=1)
+        newer = Segment.encoded(index.codec, ordinals[lives], vectors[lives])
+        return index.grown(newer, stop)
 
     def _purge(self) -> None:
         """Takes deleted faces out of the codes."""
         assert self.index is not None
+        self._replace(self.index.without(self._table.view().owners))
+
+    def _replace(self, index: CompactIndex) -> None:
+        self.index = index
         with self._condition:
-            deleted, self._deleted = self._deleted, []
-        for segment in self.index.segments:
-            segment.remove(np.asarray(deleted, dtype=np.int64))
+            # Deletions since the copy of the codes was made are still to be taken out.
+            self._deleted = self.tombstone_count

@@ -6,21 +6,21 @@ Scouarnec 2015, "Cache locality is not enough"; FAISS calls it fast scan). Nothi
 partitioned away: in face galleries the mate of a hard probe is nobody's neighbour, and
 inverted files and graphs lose it.
 
-A segment is an inverted-file index with ONE list and a zero centroid: it scans
-everything, and unlike the flat fast-scan index it takes a bitmap of allowed rows, has
-its own ids, and removes rows in milliseconds.
+A segment never changes once it is made. Growing and removing make another one aside, so
+searches take no lock and wait for nobody.
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from visagedb_indexer.values import Vector
+
+Buffer: TypeAlias = bytes | memoryview
 
 _SEED = 20_220_118
 _THREAD = threading.local()
@@ -33,7 +33,7 @@ def one_thread() -> None:
         _THREAD.ready = True
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Codec:
     """How vectors become codes; shared by the segments of one build.
 
@@ -41,27 +41,24 @@ class Codec:
         rotation: Shape (dimension, padded dimension), float32, orthonormal rows.
         template: A trained, empty index.
         trained_on: Vectors the gallery had when it was trained.
+        fine: Whether the codes have twice the usual bytes.
     """
 
     rotation: NDArray[np.float32]
-    template: faiss.IndexIVFPQFastScan
+    template: faiss.IndexPQFastScan
     trained_on: int
+    fine: bool = False
 
     @classmethod
-    def train(cls, sample: Vector, gallery_rows: int) -> "Codec":
+    def train(cls, sample: Vector, gallery_rows: int, *, fine: bool = False) -> "Codec":
         """Learns the codes from a sample of shape (n, dimension)."""
         one_thread()
         dimension = sample.shape[1]
-        sub_quantisers, padded = code_layout(dimension)
+        sub_quantisers, padded = code_layout(dimension, fine=fine)
         rotation = _rotation(dimension, padded)
-        quantiser = faiss.IndexFlatIP(padded)
-        index = faiss.IndexIVFPQFastScan(
-            quantiser, padded, 1, sub_quantisers, 4, faiss.METRIC_INNER_PRODUCT
-        )
-        quantiser.add(np.zeros((1, padded), dtype=np.float32))
-        index.by_residual = False
+        index = faiss.IndexPQFastScan(padded, sub_quantisers, 4, faiss.METRIC_INNER_PRODUCT)
         index.train(sample @ rotation)
-        return cls(rotation, index, gallery_rows)
+        return cls(rotation, index, gallery_rows, fine)
 
     def serialized(self) -> tuple[bytes, bytes]:
         """The rotation and the trained quantiser as bytes."""
@@ -69,37 +66,39 @@ class Codec:
 
     @classmethod
     def deserialized(
-        cls, rotation: bytes, template: bytes, dimension: int, trained_on: int
+        cls, rotation: Buffer, template: Buffer, dimension: int, trained_on: int, *, fine: bool
     ) -> "Codec":
         """Inverse of `serialized`; the bytes must be trusted.
 
         Raises:
             ValueError: It is a codec of another shape.
         """
-        sub_quantisers, padded = code_layout(dimension)
+        sub_quantisers, padded = code_layout(dimension, fine=fine)
         index = _deserialized(template)
         if (index.d, index.pq.M, index.ntotal) != (padded, sub_quantisers, 0):
             raise ValueError("its codec has another shape")
         matrix = np.frombuffer(rotation, dtype="<f4").reshape(dimension, padded)
-        return cls(np.ascontiguousarray(matrix, dtype=np.float32), index, trained_on)
+        return cls(np.ascontiguousarray(matrix, dtype=np.float32), index, trained_on, fine)
 
     @property
     def code_bytes(self) -> int:
-        """Bytes per face, its id not included."""
-        return int(self.template.code_size)
+        """Bytes per face, its ordinal not included."""
+        return int(self.template.pq.code_size)
 
     def rotate(self, vectors: Vector) -> Vector:
         """Vectors in the coordinates of the codes, shape (n, padded dimension)."""
         return np.ascontiguousarray(vectors @ self.rotation, dtype=np.float32)
 
 
-def code_layout(dimension: int) -> tuple[int, int]:
+def code_layout(dimension: int, *, fine: bool = False) -> tuple[int, int]:
     """Number of sub-quantisers, and the dimension padded to a multiple of theirs.
 
     Two bits per dimension up to 256 dimensions, one bit beyond: 32 bytes for 128
-    dimensions, 64 for 512.
+    dimensions, 64 for 512. Fine codes have twice as many.
     """
     width = 2 if dimension <= 256 else 4
+    if fine:
+        width //= 2
     sub_quantisers = -(-dimension // width)
     sub_quantisers += sub_quantisers % 2
     return sub_quantisers, sub_quantisers * width
@@ -111,126 +110,103 @@ def _rotation(dimension: int, padded: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(square[:dimension], dtype=np.float32)
 
 
-def _clone(index: faiss.IndexIVFPQFastScan) -> faiss.IndexIVFPQFastScan:
+def _clone(index: faiss.IndexPQFastScan) -> faiss.IndexPQFastScan:
     copy = faiss.clone_index(index)
-    assert isinstance(copy, faiss.IndexIVFPQFastScan)
+    assert isinstance(copy, faiss.IndexPQFastScan)
     return copy
 
 
-def _serialized(index: faiss.IndexIVFPQFastScan) -> bytes:
+def _serialized(index: faiss.IndexPQFastScan) -> bytes:
     data: bytes = faiss.serialize_index(index).tobytes()
     return data
 
 
-def _deserialized(data: bytes) -> faiss.IndexIVFPQFastScan:
+def _deserialized(data: Buffer) -> faiss.IndexPQFastScan:
     index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
-    if not isinstance(index, faiss.IndexIVFPQFastScan):
+    if not isinstance(index, faiss.IndexPQFastScan):
         raise ValueError("it holds an index of another kind")
     return index
 
 
-class _SharedLock:
-    """Many searches or one writer; a waiting writer goes first."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._readers = 0
-        self._writers = 0
-        self._writing = False
-
-    @contextmanager
-    def shared(self) -> Iterator[None]:
-        with self._condition:
-            self._condition.wait_for(lambda: not self._writers)
-            self._readers += 1
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._readers -= 1
-                self._condition.notify_all()
-
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        with self._condition:
-            self._writers += 1
-            self._condition.wait_for(lambda: not self._writing and not self._readers)
-            self._writing = True
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._writing = False
-                self._writers -= 1
-                self._condition.notify_all()
-
-
 class Segment:
-    """Up to about a million faces in codes. Searches run beside each other; writes alone."""
+    """The codes of some faces; it never changes.
 
-    def __init__(self, codec: Codec, index: faiss.IndexIVFPQFastScan | None = None) -> None:
-        self._codec = codec
-        self._index = _clone(codec.template) if index is None else index
-        self._lock = _SharedLock()
+    Args:
+        index: The codes.
+        ordinals: The face of each code, ascending; shape (n,), uint32.
+    """
 
-    def serialized(self) -> bytes:
-        """The codes as bytes; searches go on meanwhile."""
-        with self._lock.shared():
-            return _serialized(self._index)
+    def __init__(self, index: faiss.IndexPQFastScan, ordinals: NDArray[np.uint32]) -> None:
+        self._index = index
+        self.ordinals = ordinals
 
     @classmethod
-    def deserialized(cls, codec: Codec, data: bytes) -> "Segment":
+    def encoded(cls, codec: Codec, ordinals: NDArray[np.integer], vectors: Vector) -> "Segment":
+        """A segment of faces by their vectors, shape (n, dimension)."""
+        one_thread()
+        index = _clone(codec.template)
+        if len(ordinals):
+            index.add(codec.rotate(vectors))
+        return cls(index, ordinals.astype(np.uint32))
+
+    def joined(self, newer: "Segment") -> "Segment":
+        """A segment of the faces of both; those of `newer` have higher ordinals."""
+        one_thread()
+        index = _clone(self._index)
+        # FAISS takes the codes out of the one that is joined.
+        index.merge_from(_clone(newer._index))
+        return Segment(index, np.concatenate([self.ordinals, newer.ordinals]))
+
+    def without(self, gone: NDArray[np.bool_]) -> "Segment":
+        """A segment without some of the faces: `gone` by position, shape (n,)."""
+        one_thread()
+        index = _clone(self._index)
+        index.remove_ids(faiss.IDSelectorBatch(np.flatnonzero(gone)))
+        return Segment(index, self.ordinals[~gone])
+
+    def serialized(self) -> tuple[bytes, bytes]:
+        """The ordinals and the codes as bytes."""
+        return self.ordinals.astype("<u4").tobytes(), _serialized(self._index)
+
+    @classmethod
+    def deserialized(cls, codec: Codec, ordinals: Buffer, codes: Buffer) -> "Segment":
         """Inverse of `serialized`; the bytes must be trusted.
 
         Raises:
             ValueError: They are of another codec.
         """
-        index = _deserialized(data)
+        index = _deserialized(codes)
+        known = np.frombuffer(ordinals, dtype="<u4").astype(np.uint32)
         if (index.d, index.pq.M) != (codec.template.d, codec.template.pq.M):
             raise ValueError("a segment has another shape")
-        return cls(codec, index)
+        if len(known) != index.ntotal:
+            raise ValueError("a segment has not as many codes as ordinals")
+        return cls(index, known)
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return len(self.ordinals)
 
-    def add(self, ordinals: NDArray[np.int64], vectors: Vector) -> None:
-        """Adds rows; keep batches small, as searches wait for them."""
-        rotated = self._codec.rotate(vectors)
-        one_thread()
-        with self._lock.exclusive():
-            self._index.add_with_ids(rotated, ordinals)
+    def search(self, rotated: Vector, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Ordinals of about the best rows for each probe, and their estimated scores.
 
-    def remove(self, ordinals: NDArray[np.int64]) -> int:
-        """Removes rows by ordinal; returns how many were here."""
-        one_thread()
-        with self._lock.exclusive():
-            return int(self._index.remove_ids(faiss.IDSelectorBatch(ordinals)))
-
-    def search(
-        self, rotated: Vector, count: int, bitmap: NDArray[np.uint8] | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Ordinals of about the best `count` rows, and their estimated scores, best first.
+        Several probes at once share the reading of the codes, and take half the time each.
 
         Args:
-            rotated: One probe in the codec's coordinates, shape (1, padded dimension).
+            rotated: Probes in the codec's coordinates, shape (n, padded dimension).
             count: How many.
-            bitmap: One bit per ordinal, least significant first: which may be returned.
+
+        Returns:
+            Two arrays of shape (n, min(count, rows)), best first.
         """
         one_thread()
-        parameters = None
-        if bitmap is not None:
-            selector = faiss.IDSelectorBitmap(len(bitmap), faiss.swig_ptr(bitmap))
-            parameters = faiss.SearchParametersIVF()
-            parameters.sel = selector
-        with self._lock.shared():
-            rows = min(count, int(self._index.ntotal))
-            if rows == 0:
-                return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-            scores, ordinals = self._index.search(rotated, rows, params=parameters)
-        found = ordinals[0] >= 0
-        return ordinals[0][found], scores[0][found]
+        rows = min(count, len(self))
+        if rows == 0:
+            empty = np.empty((len(rotated), 0))
+            return empty.astype(np.int64), empty.astype(np.float32)
+        scores, positions = self._index.search(rotated, rows)
+        return self.ordinals[positions].astype(np.int64), scores
 
     @property
     def memory_bytes(self) -> int:
-        """Codes and ids."""
-        return len(self) * (self._codec.code_bytes + 8)
+        """Codes and ordinals."""
+        return len(self) * (int(self._index.pq.code_size) + 4)

@@ -3,36 +3,37 @@
 Ordinals below `indexed` are in the codes; the rest, the newest faces, are scanned
 exactly. A small gallery has no codes, and then everything is the newest. That one rule
 gives read-your-writes without ever making an enrolment wait for an index.
+
+Searches that wait for a place at the same time are answered together (see `scheduler`).
 """
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visagedb_indexer import limits
+from visagedb_indexer.errors import DeadlineExceededError
 from visagedb_indexer.search.audit import Audit
 from visagedb_indexer.search.builder import IndexBuilder
 from visagedb_indexer.search.compact_index import CompactIndex
-from visagedb_indexer.search.exact import check_deadline, scan, top
-from visagedb_indexer.search.faces_table import LOOSE, NO_OWNER, FacesTable, FacesView
-from visagedb_indexer.search.protocol import (
-    Hit,
-    SearchRequest,
-    VectorSource,
-    VectorView,
-)
-from visagedb_indexer.search.snapshot import SnapshotFile
-from visagedb_indexer.values import FaceScope
+from visagedb_indexer.search.compact_scan import Codes, search_compact
+from visagedb_indexer.search.exact import check_deadline, search_exact
+from visagedb_indexer.search.faces_table import LOOSE, NO_OWNER, FacesTable
+from visagedb_indexer.search.protocol import Hit, SearchRequest, VectorSource
+from visagedb_indexer.search.scheduler import CORES, Lane, Scheduler
+from visagedb_indexer.search.snapshot import Snapshot
+from visagedb_indexer.values import FaceScope, Vector
 
 _RESCORED_UNAUDITED: Final = 200
 _RESCORED_UNAUDITED_PER_MILLION: Final = 33
-_WIDENING: Final = 4
-_NOTHING: Final = -np.inf
+_SCHEDULER: Final = Scheduler()
 
 
 class EngineState(StrEnum):
@@ -59,6 +60,7 @@ class EngineStats:
     rescored_candidates: int
     index_generation: int
     memory_bytes: int
+    loss_bound: float
     audit: Audit | None
 
 
@@ -72,6 +74,7 @@ class SearchEngine:
         source: The stored vectors.
         owners: Identity number by ordinal, -1 where deleted; shape (n,), int32.
         snapshot: Where the codes are kept over a restart; None keeps them nowhere.
+        loss_bound: Fraction of the mates that the compact scan may lose.
     """
 
     def __init__(
@@ -79,11 +82,15 @@ class SearchEngine:
         dimension: int,
         source: VectorSource,
         owners: NDArray[np.int32],
-        snapshot: SnapshotFile | None = None,
+        snapshot: Snapshot | None = None,
+        loss_bound: float = limits.MATE_LOSS_BOUND_DEFAULT,
     ) -> None:
         self._source = source
         self._table = FacesTable(owners)
-        self._builder = IndexBuilder(dimension, source, self._table, snapshot)
+        self._builder = IndexBuilder(dimension, source, self._table, snapshot, loss_bound)
+        self._lane = Lane[SearchRequest, list[Hit]](
+            _SCHEDULER, self._answer, lambda: limits.SEARCHES_GATHERED_MAX
+        )
         self._builder.notice()
 
     def add(self, ordinal: int, number: int) -> None:
@@ -95,7 +102,7 @@ class SearchEngine:
         """Hides faces from every search that starts later."""
         for ordinal in ordinals:
             self._table.remove(ordinal)
-        self._builder.forget(ordinals)
+        self._builder.forget(len(ordinals))
 
     def reassign(self, moved: Iterable[tuple[int, int]]) -> None:
         """Gives faces, by ordinal, to other identities, by number; codes and vectors stay."""
@@ -111,52 +118,37 @@ class SearchEngine:
             DeadlineExceededError: The deadline passed before the answer was there.
         """
         check_deadline(request.deadline)
+        return self._lane.run(request, request.deadline)
+
+    def _answer(self, requests: list[SearchRequest]) -> list[list[Hit] | BaseException]:
+        """Answers requests that came together."""
+        now = time.monotonic()
+        answers: list[list[Hit] | BaseException] = [
+            DeadlineExceededError("the deadline passed before the search began")
+        ] * len(requests)
         # The index first: then every ordinal below `indexed` is in the faces read after it.
         index = self._builder.index
         faces = self._table.view()
+        alive = [
+            place
+            for place, request in enumerate(requests)
+            if request.deadline is None or request.deadline > now
+        ]
+        exact = [place for place in alive if requests[place].exact or index is None]
+        compact = [place for place in alive if place not in exact]
         with self._source.read() as view:
-            if request.exact or index is None:
-                return _search_exact(view, faces, request)
-            return self._search_compact(view, faces, index, request)
-
-    def _search_compact(
-        self, view: VectorView, faces: FacesView, index: CompactIndex, request: SearchRequest
-    ) -> list[Hit]:
-        bitmap = None
-        if request.allowed is not None or not self._all_in_scope(request.scope):
-            passing = faces.passing(request.allowed, request.scope)
-            ordinals = np.flatnonzero(passing)
-            if len(ordinals) <= limits.FILTERED_EXACT_ROWS_MAX:
-                return _group(faces, ordinals, view.vectors(ordinals) @ request.vector, request)
-            bitmap = np.packbits(passing, bitorder="little")
-        rotated = index.codec.rotate(request.vector[None, :])
-        tail = _scan_tail(view, faces, index.indexed, request)
-        wanted = max(self._effort(faces.count), _WIDENING * request.top_k)
-        while wanted < faces.count // _WIDENING:
-            check_deadline(request.deadline)
-            found = index.search(rotated, wanted, bitmap)
-            # A face may be in the codes and still in the tail while rows move over.
-            found = found[found < index.indexed]
-            scores = view.vectors(found) @ request.vector
-            ordinals, every = found, scores
-            if len(tail):
-                newest = top(tail, wanted)
-                ordinals = np.concatenate([found, newest + index.indexed])
-                every = np.concatenate([scores, tail[newest]])
-            hits = _group(faces, ordinals, every, request)
-            low_enough = request.min_score is not None and (
-                len(scores) and scores.min() < request.min_score
-            )
-            if len(hits) >= request.top_k or low_enough:
-                return hits
-            wanted *= _WIDENING
-        return _search_exact(view, faces, request)
-
-    def _all_in_scope(self, scope: FaceScope) -> bool:
-        """Whether a scope leaves nothing out, so that it need not be looked at."""
-        return scope is FaceScope.ALL or (
-            scope is FaceScope.IDENTITIES and not self._table.loose_count
-        )
+            if exact:
+                found = search_exact(view, faces, [requests[place] for place in exact])
+                for place, hits in zip(exact, found, strict=True):
+                    answers[place] = hits
+            if compact:
+                assert index is not None
+                scan = partial(_scan, index)
+                codes = Codes(index, scan, self._effort(faces.count), self._table, faces, view)
+                found = search_compact(codes, [requests[place] for place in compact])
+                for place, hits in zip(compact, found, strict=True):
+                    answers[place] = hits
+        return answers
 
     def _effort(self, face_count: int) -> int:
         """Best rows of the compact scan to rescore: what the audit found, in proportion."""
@@ -190,10 +182,12 @@ class SearchEngine:
             segment_count=len(index.segments) if index else 0,
             indexed_face_count=len(index) if index else 0,
             tombstone_count=self._builder.tombstone_count,
+            loss_bound=self._builder.loss_bound,
             code_bytes_per_face=index.codec.code_bytes if index else 0,
             rescored_candidates=self._effort(count) if index else 0,
             index_generation=self._builder.generation,
-            memory_bytes=4 * count + (sum(s.memory_bytes for s in index.segments) if index else 0),
+            memory_bytes=self._table.memory_bytes
+            + (sum(segment.memory_bytes for segment in index.segments) if index else 0),
             audit=self._builder.audit,
         )
 
@@ -201,6 +195,10 @@ class SearchEngine:
     def generation(self) -> int:
         """Counts the builds of the codes; 0 while every search is exact."""
         return self._builder.generation
+
+    def promise(self, loss_bound: float) -> None:
+        """Changes the fraction of mates that may be lost; the effort follows after an audit."""
+        self._builder.promise(loss_bound)
 
     def wait_until_settled(self, timeout: float) -> bool:
         """Waits (seconds) until no background work is due; False when it took too long."""
@@ -211,56 +209,14 @@ class SearchEngine:
         self._builder.close()
 
 
-def _scan_tail(
-    view: VectorView, faces: FacesView, start: int, request: SearchRequest
-) -> NDArray[np.float32]:
-    """Exact scores of the faces from `start` on; minus infinity where not allowed."""
-    if start >= faces.count:
-        return np.empty(0, dtype=np.float32)
-    scores = scan(view, request.vector, start, faces.count, request.deadline)
-    passing = FacesView(faces.owners[start:]).passing(request.allowed, request.scope)
-    scores[~passing] = _NOTHING
-    return scores
+def _scan(index: CompactIndex, rotated: Vector, count: int) -> NDArray[np.int64]:
+    """Searches the codes; a long scan for a lone probe is divided over the cores left over."""
+    if len(rotated) > 1 or index.scanned_bytes < limits.DIVIDED_SCAN_BYTES_MIN:
+        return index.search(rotated, count)
+    with _SCHEDULER.spare(CORES - 1) as more:
+        return index.search(rotated, count, threads=1 + more)
 
 
-def _search_exact(view: VectorView, faces: FacesView, request: SearchRequest) -> list[Hit]:
-    scores = _scan_tail(view, faces, 0, request)
-    wanted = _WIDENING * request.top_k
-    while True:
-        best = top(scores, wanted)
-        hits = _group(faces, best, scores[best], request)
-        low_enough = request.min_score is not None and (
-            len(best) and scores[best[-1]] < request.min_score
-        )
-        if len(hits) >= request.top_k or wanted >= faces.count or low_enough:
-            return hits
-        wanted *= _WIDENING
-
-
-def _group(
-    faces: FacesView,
-    ordinals: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    request: SearchRequest,
-) -> list[Hit]:
-    """The best face of each identity among some faces.
-
-    Owners are read here, last of all: a face deleted in the meantime drops out.
-    """
-    owners = faces.owners[ordinals]
-    kept = FacesView(owners).passing(None, request.scope) & (scores > _NOTHING)
-    if request.min_score is not None:
-        kept &= scores >= request.min_score
-    ordinals, scores, owners = ordinals[kept], scores[kept], owners[kept]
-    order = np.lexsort((ordinals, -scores))
-    hits: dict[int, Hit] = {}
-    rows = zip(
-        owners[order].tolist(), ordinals[order].tolist(), scores[order].tolist(), strict=True
-    )
-    for number, ordinal, score in rows:
-        key = ordinal if request.each_face else number
-        if key not in hits:
-            hits[key] = Hit(number, ordinal, max(-1.0, min(1.0, score)))
-            if len(hits) == request.top_k:
-                break
-    return list(hits.values())
+def all_cores_search() -> bool:
+    """Whether as many searches run as there are cores, so that other work had better wait."""
+    return _SCHEDULER.full

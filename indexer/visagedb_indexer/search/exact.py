@@ -1,13 +1,23 @@
 """Brute force: the answer for small galleries and small filters, and the oracle for the rest."""
 
 import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visagedb_indexer.errors import DeadlineExceededError
-from visagedb_indexer.search.protocol import VectorView
+from visagedb_indexer.search.faces_table import FacesView
+from visagedb_indexer.search.grouping import NOTHING, group
+from visagedb_indexer.search.protocol import Hit, SearchRequest, VectorView
 from visagedb_indexer.values import Vector
+
+_SCORES_MAX: Final = 1 << 24
+"""Scores held at once when several probes share one scan: 64 MiB."""
+_GATHERED_BYTES: Final = 1 << 20
+"""Rows are gathered so many bytes at a time: a part that fits into the cache of a core."""
+_WIDENING: Final = 4
 
 
 def check_deadline(deadline: float | None) -> None:
@@ -20,22 +30,81 @@ def check_deadline(deadline: float | None) -> None:
         raise DeadlineExceededError("the deadline passed during the search")
 
 
+def latest_deadline(requests: Iterable[SearchRequest]) -> float | None:
+    """When nobody waits for any of the answers any more; None for never."""
+    deadlines = [request.deadline for request in requests]
+    known = [deadline for deadline in deadlines if deadline is not None]
+    return max(known) if known and len(known) == len(deadlines) else None
+
+
 def scan(
-    view: VectorView, probe: Vector, start: int, stop: int, deadline: float | None = None
+    view: VectorView, probes: Vector, start: int, stop: int, deadline: float | None = None
 ) -> NDArray[np.float32]:
-    """Scores of all ordinals from `start` to `stop`: shape (stop - start,), float32.
+    """Scores of all ordinals from `start` to `stop`.
+
+    Args:
+        view: The stored vectors.
+        probes: Shape (n, dimension); they share the reading of the vectors.
+        start: First ordinal.
+        stop: Behind the last.
+        deadline: `time.monotonic()` seconds.
+
+    Returns:
+        Shape (n, stop - start), float32.
 
     Raises:
         DeadlineExceededError: The deadline passed on the way.
     """
-    scores = np.empty(stop - start, dtype=np.float32)
+    scores = np.empty((len(probes), stop - start), dtype=np.float32)
+    lone = probes[0] if len(probes) == 1 else None
     for first, rows in view.vector_blocks(start):
         if first >= stop:
             break
         check_deadline(deadline)
         low, high = max(first, start), min(first + len(rows), stop)
-        np.matmul(rows[low - first : high - first], probe, out=scores[low - start : high - start])
+        part, place = rows[low - first : high - first], slice(low - start, high - start)
+        if lone is None:
+            scores[:, place] = probes @ part.T
+        else:
+            np.matmul(part, lone, out=scores[0, place])
     return scores
+
+
+def score_rows(view: VectorView, ordinals: NDArray[np.int64], probe: Vector) -> Vector:
+    """Scores of some ordinals, shape (len(ordinals),), float32."""
+    rows = max(1, _GATHERED_BYTES // (4 * len(probe)))
+    if len(ordinals) <= rows:
+        return view.vectors(ordinals) @ probe
+    parts = [
+        view.vectors(ordinals[start : start + rows]) @ probe
+        for start in range(0, len(ordinals), rows)
+    ]
+    return np.concatenate(parts)
+
+
+def search_exact(
+    view: VectorView, faces: FacesView, requests: Sequence[SearchRequest]
+) -> list[list[Hit]]:
+    """The answers to some requests by comparing with every stored vector.
+
+    Raises:
+        DeadlineExceededError: Nobody waits for any of the answers any more.
+    """
+    answers: list[list[Hit]] = []
+    for some in _groups(requests, max(1, _SCORES_MAX // max(1, faces.count))):
+        probes = np.stack([request.vector for request in some])
+        scores = scan(view, probes, 0, faces.count, latest_deadline(some))
+        for request, own in zip(some, scores, strict=True):
+            own[~faces.passing(request.allowed, request.scope)] = NOTHING
+            answers.append(_ranked(faces, own, request))
+    return answers
+
+
+def search_rows(
+    view: VectorView, faces: FacesView, ordinals: NDArray[np.int64], request: SearchRequest
+) -> list[Hit]:
+    """The answer to a request by comparing with some of the stored vectors."""
+    return group(faces, ordinals, score_rows(view, ordinals, request.vector), request)
 
 
 def top(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
@@ -49,3 +118,21 @@ def top(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     order = np.lexsort((chosen, -scores[chosen]))
     result: NDArray[np.int64] = chosen[order][:count]
     return result
+
+
+def _ranked(faces: FacesView, scores: NDArray[np.float32], request: SearchRequest) -> list[Hit]:
+    wanted = _WIDENING * request.top_k
+    while True:
+        best = top(scores, wanted)
+        hits = group(faces, best, scores[best], request)
+        low_enough = request.min_score is not None and (
+            len(best) and scores[best[-1]] < request.min_score
+        )
+        if len(hits) >= request.top_k or wanted >= faces.count or low_enough:
+            return hits
+        wanted *= _WIDENING
+
+
+def _groups(requests: Sequence[SearchRequest], size: int) -> Iterator[Sequence[SearchRequest]]:
+    for start in range(0, len(requests), size):
+        yield requests[start : start + size]

@@ -6,9 +6,10 @@ as a new one: faces enrolled since lie above the watermark, and those deleted si
 to the gallery. A snapshot is derived data. Whatever is doubtful about it (a digest, its
 gallery, a shape) makes it worthless, and the codes are built anew.
 
-    magic, 8 bytes | header, JSON | rotation | quantiser | segment | segment | ...
+    manifest       SHA-256 of the rest in hexadecimal | newline | JSON
+    *.part         the rotation, the quantiser, the segments; named by their SHA-256
 
-Each part is preceded by its length (u64, little-endian) and its SHA-256.
+Segments never change, so a new snapshot writes only those that the last one did not have.
 """
 
 import hashlib
@@ -17,7 +18,8 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -25,62 +27,65 @@ from visagedb_indexer.search.compact import Codec, Segment
 from visagedb_indexer.search.compact_index import CompactIndex
 
 _LOG = logging.getLogger(__name__)
-_MAGIC: Final = b"VISAGEX1"
-_PART: Final = struct.Struct("<Q32s")
+_FORMAT: Final = 2
+_MANIFEST: Final = "manifest"
+_LENGTH: Final = struct.Struct("<Q")
 
 
 @dataclass(frozen=True, slots=True)
-class _Header:
+class _Manifest:
+    """What a snapshot consists of; parts by their digests."""
+
+    format: int
     gallery: str
     dimension: int
     indexed: int
     generation: int
     trained_on: int
-    segments: int
+    fine: bool
+    codec: str
+    segments: tuple[str, ...]
 
 
-class SnapshotFile:
+class Snapshot:
     """The snapshot of one gallery.
 
     Args:
-        path: The file.
+        folder: Where its files are; made when needed.
         gallery: The gallery's uid; a snapshot of another is not used.
         dimension: Length of the vectors.
     """
 
-    def __init__(self, path: Path, gallery: str, dimension: int) -> None:
-        self._path = path
+    def __init__(self, folder: Path, gallery: str, dimension: int) -> None:
+        self._folder = folder
         self._gallery = gallery
         self._dimension = dimension
+        self._written: WeakKeyDictionary[Codec | Segment, str] = WeakKeyDictionary()
 
     def save(self, index: CompactIndex) -> None:
-        """Replaces the file: written aside, synced, renamed.
+        """Replaces the snapshot; until the last step the old one stays as it is.
 
         Raises:
             OSError: It cannot be written; the old one stays.
         """
-        header = _Header(
+        # Codes tell something of faces: they are for the owner's eyes, like the database.
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        manifest = _Manifest(
+            format=_FORMAT,
             gallery=self._gallery,
             dimension=self._dimension,
             indexed=index.indexed,
             generation=index.generation,
             trained_on=index.codec.trained_on,
-            segments=len(index.segments),
-        )
-        aside = self._path.with_suffix(".new")
-        # Codes tell something of faces: they are for the owner's eyes, like the database.
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(_MAGIC)
-            _write_part(stream, msgspec.json.encode(header))
-            for part in index.codec.serialized():
-                _write_part(stream, part)
+            fine=index.codec.fine,
+            codec=self._part(index.codec),
             # One at a time, so that no second copy of all codes is ever in memory.
-            for segment in index.segments:
-                _write_part(stream, segment.serialized())
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.rename(self._path)
+            segments=tuple(self._part(segment) for segment in index.segments),
+        )
+        data = msgspec.json.encode(manifest)
+        digest = hashlib.sha256(data).hexdigest().encode()
+        self._write(_MANIFEST, digest + b"\n" + data)
+        self._forget_all_but({manifest.codec, *manifest.segments})
 
     def load(self, ordinal_count: int) -> CompactIndex | None:
         """The codes, or None when there is no snapshot that can be trusted.
@@ -89,42 +94,78 @@ class SnapshotFile:
             ordinal_count: Ordinals that the gallery has given so far.
         """
         try:
-            with self._path.open("rb") as stream:
-                return self._read(stream, ordinal_count)
-        except FileNotFoundError:
+            return self._read(ordinal_count)
+        except FileNotFoundError as error:
+            if Path(error.filename).name != _MANIFEST:
+                _LOG.warning("the search snapshot is not used: %s", error)
             return None
         except (OSError, ValueError, RuntimeError, MemoryError, msgspec.MsgspecError) as error:
-            _LOG.warning("the search snapshot %s is not used: %s", self._path, error)
+            _LOG.warning("the search snapshot %s is not used: %s", self._folder, error)
             return None
 
-    def _read(self, stream: BinaryIO, ordinal_count: int) -> CompactIndex:
-        if stream.read(len(_MAGIC)) != _MAGIC:
+    def _read(self, ordinal_count: int) -> CompactIndex:
+        digest, _, data = (self._folder / _MANIFEST).read_bytes().partition(b"\n")
+        if hashlib.sha256(data).hexdigest().encode() != digest:
+            raise ValueError("its manifest is damaged")
+        manifest = msgspec.json.decode(data, type=_Manifest)
+        if manifest.format != _FORMAT:
             raise ValueError("it is of another format")
-        header = msgspec.json.decode(_read_part(stream), type=_Header)
-        if (header.gallery, header.dimension) != (self._gallery, self._dimension):
+        if (manifest.gallery, manifest.dimension) != (self._gallery, self._dimension):
             raise ValueError("it belongs to another gallery")
-        if not 0 <= header.indexed <= ordinal_count or header.segments < 1:
+        if not 0 <= manifest.indexed <= ordinal_count:
             raise ValueError("it knows faces that the gallery does not")
-        rotation, quantiser = _read_part(stream), _read_part(stream)
-        codec = Codec.deserialized(rotation, quantiser, self._dimension, header.trained_on)
-        segments = [Segment.deserialized(codec, _read_part(stream)) for _ in range(header.segments)]
-        return CompactIndex(codec, tuple(segments), header.indexed, header.generation)
+        rotation, template = self._load(manifest.codec)
+        codec = Codec.deserialized(
+            rotation, template, self._dimension, manifest.trained_on, fine=manifest.fine
+        )
+        self._written[codec] = manifest.codec
+        segments = []
+        for name in manifest.segments:
+            segment = Segment.deserialized(codec, *self._load(name))
+            self._written[segment] = name
+            segments.append(segment)
+        return CompactIndex(codec, tuple(segments), manifest.indexed, manifest.generation)
 
+    def _part(self, part: Codec | Segment) -> str:
+        """Writes a part, unless the folder has it; returns its name."""
+        name = self._written.get(part)
+        if name is None or not self._path(name).exists():
+            first, second = part.serialized()
+            data = b"".join((_LENGTH.pack(len(first)), first, second))
+            name = hashlib.sha256(data).hexdigest()
+            self._write(self._path(name).name, data)
+            self._written[part] = name
+        return name
 
-def _write_part(stream: BinaryIO, data: bytes) -> None:
-    stream.write(_PART.pack(len(data), hashlib.sha256(data).digest()))
-    stream.write(data)
+    def _load(self, name: str) -> tuple[memoryview, memoryview]:
+        """The two halves of a part, its digest checked: the parser trusts what it reads."""
+        data = memoryview(self._path(name).read_bytes())
+        if hashlib.sha256(data).hexdigest() != name:
+            raise ValueError("a digest does not agree")
+        (length,) = _LENGTH.unpack_from(data)
+        end = _LENGTH.size + length
+        return data[_LENGTH.size : end], data[end:]
 
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.part"
 
-def _read_part(stream: BinaryIO) -> bytes:
-    """The next part, its digest checked: the parser of index files trusts what it reads."""
-    prefix = stream.read(_PART.size)
-    if len(prefix) != _PART.size:
-        raise ValueError("it is cut short")
-    length, digest = _PART.unpack(prefix)
-    if length > os.fstat(stream.fileno()).st_size - stream.tell():
-        raise ValueError("it is cut short")
-    data = stream.read(length)
-    if hashlib.sha256(data).digest() != digest:
-        raise ValueError("a digest does not agree")
-    return data
+    def _write(self, name: str, data: bytes) -> None:
+        """Writes a file aside, syncs it, and puts it in its place."""
+        aside = self._folder / f"{name}.new"
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(self._folder / name)
+        folder = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _forget_all_but(self, names: set[str]) -> None:
+        kept = {_MANIFEST, *(self._path(name).name for name in names)}
+        for path in self._folder.iterdir():
+            if path.name not in kept:
+                path.unlink()
