@@ -22,6 +22,7 @@ from visagedb_indexer.clustering.plda import OFFSET_DEFAULT
 _MODEL_FACES = 20_000
 _SAVE_SECONDS = 60.0
 _JUDGED_ROWS = 1000
+_JUDGED_BLOCKS = 50
 _NEIGHBOURS = 10
 
 
@@ -115,13 +116,8 @@ def neighbours_found(
     """
     count = len(vectors)
     rows = np.sort(np.random.default_rng(0).choice(count, min(count, _JUDGED_ROWS), replace=False))
-    scores = np.full((len(rows), count), -2.0, np.float32)
-    np.matmul(vectors[rows], vectors.T, out=scores)
-    scores[np.arange(len(rows)), rows] = -2.0
-    best = np.argpartition(-scores, _NEIGHBOURS - 1, axis=1)[:, :_NEIGHBOURS]
-    cosines = np.take_along_axis(scores, best, axis=1)
-    i, j = np.nonzero(cosines >= floor)
-    one, other, cosines = rows[i], best[i, j], cosines[i, j]
+    nearest = [_nearest(vectors, block, floor) for block in np.array_split(rows, _JUDGED_BLOCKS)]
+    one, other, cosines = (np.concatenate(column) for column in zip(*nearest, strict=True))
     keys = (np.minimum(one, other).astype(np.int64) << 32) | np.maximum(one, other)
     found = np.isin(keys, (edges.left.astype(np.int64) << 32) | edges.right)
     point = _operating_point(vectors[one], vectors[other], cosines, model)
@@ -131,6 +127,18 @@ def neighbours_found(
         "operating_point": point,
         "found_above_point": float(found[above].mean()),
     }
+
+
+def _nearest(
+    vectors: Vectors, rows: NDArray[np.integer], floor: float
+) -> tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.float32]]:
+    """The true nearest neighbours of some rows, above the floor: row, neighbour, cosine."""
+    scores = vectors[rows] @ vectors.T
+    scores[np.arange(len(rows)), rows] = -2.0
+    best = np.argpartition(scores, -_NEIGHBOURS, axis=1)[:, -_NEIGHBOURS:]
+    cosines = np.take_along_axis(scores, best, axis=1)
+    i, j = np.nonzero(cosines >= floor)
+    return rows[i], best[i, j], cosines[i, j]
 
 
 def _operating_point(
