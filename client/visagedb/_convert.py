@@ -135,6 +135,7 @@ def gallery(message: galleries_pb2.Gallery) -> resources.Gallery:
         face_count=message.face_count,
         generation=message.generation,
         loose_face_count=message.loose_face_count,
+        mate_loss_bound=message.mate_loss_bound,
     )
 
 

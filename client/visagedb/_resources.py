@@ -32,6 +32,7 @@ class Gallery:
         etag: Changes with every update.
         generation: Counts the committed changes of the gallery's content.
         loose_face_count: Those of the faces that belong to no identity.
+        mate_loss_bound: Fraction of the mates that the compact scan may lose.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Gallery:
     face_count: int
     generation: int
     loose_face_count: int = 0
+    mate_loss_bound: float = 0.0
 
     @property
     def id(self) -> str:

@@ -83,6 +83,7 @@ def update_gallery(patch: GalleryPatch, etag: str) -> Command[GalleryRecord]:
     """Changes a gallery's settings."""
     validation.check_text(patch.display_name or "", "display_name", limits.DISPLAY_NAME_LENGTH_MAX)
     validation.check_cosine(patch.threshold, "threshold")
+    validation.check_mate_loss_bound(patch.mate_loss_bound)
 
     def command(txn: Transaction) -> Effects[GalleryRecord]:
         old = txn.gallery()
@@ -93,6 +94,7 @@ def update_gallery(patch: GalleryPatch, etag: str) -> Command[GalleryRecord]:
             display_name=_given(patch.display_name, old.display_name),
             threshold=None if patch.clear_threshold else threshold,
             fusion=_given(patch.fusion, old.fusion),
+            mate_loss_bound=_given(patch.mate_loss_bound, old.mate_loss_bound),
             update_time_us=now_us(),
             revision=old.revision + 1,
         )

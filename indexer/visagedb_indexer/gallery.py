@@ -73,7 +73,9 @@ class Gallery:
         self._labels = LabelIndex(numbers, self._numbers_with_label)
         dimension = self.model.dimension
         snapshot = Snapshot(path / "codes", self._record.uid, dimension)
-        self._engine = SearchEngine(dimension, self._store, owners, snapshot)
+        self._engine = SearchEngine(
+            dimension, self._store, owners, snapshot, self._record.mate_loss_bound
+        )
         self._writer = GroupCommit(self._store, self._record.id)
         self.audits = Audits(self._store, self._run)
         self.clusterings = Clusterings(self._store, self._run)
@@ -378,6 +380,7 @@ class Gallery:
         """Brings memory up to a durable change, before its caller hears of it."""
         if effects.settings is not None:
             self._record = effects.settings
+            self._engine.promise(self._record.mate_loss_bound)
         for identity in effects.created:
             self._labels.add(identity)
         if effects.replaced is not None:

@@ -17,6 +17,7 @@ class GalleryPatch:
     threshold: float | None = None
     clear_threshold: bool = False
     fusion: Fusion | None = None
+    mate_loss_bound: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

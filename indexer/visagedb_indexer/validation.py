@@ -74,6 +74,19 @@ def check_cosine(value: float | None, what: str) -> None:
         raise InvalidArgumentError(f"{what} is a cosine, -1 to 1", {"field": what})
 
 
+def check_mate_loss_bound(value: float | None) -> None:
+    """A fraction of mates that may be lost; None means none is given.
+
+    Raises:
+        InvalidArgumentError: It is smaller or larger than can be kept or is of use.
+    """
+    least, most = limits.MATE_LOSS_BOUND_MIN, limits.MATE_LOSS_BOUND_MAX
+    if value is not None and not least <= value <= most:
+        raise InvalidArgumentError(
+            f"the mate loss bound is a fraction, {least} to {most}", {"field": "mate_loss_bound"}
+        )
+
+
 def check_top_k(value: int) -> None:
     """How many identities a search returns.
 

@@ -107,6 +107,7 @@ def gallery(source: Gallery) -> galleries_pb2.Gallery:
         embedding=galleries_pb2.EmbeddingOptions(flip_averaging=record.flip_averaging),
         score_fusion=_FUSION_NUMBERS[record.fusion],
         threshold=record.threshold,
+        mate_loss_bound=record.mate_loss_bound,
         create_time=timestamp(record.create_time_us),
         update_time=timestamp(record.update_time_us),
         etag=str(record.revision),

@@ -48,6 +48,9 @@ def test_a_taken_gallery_id_is_refused(api: Api) -> None:
     [
         ({"threshold": 1.5}, "threshold"),
         ({"threshold": math.nan}, "threshold"),
+        ({"mate_loss_bound": 0.5}, "mate_loss_bound"),
+        ({"mate_loss_bound": -0.001}, "mate_loss_bound"),
+        ({"mate_loss_bound": math.nan}, "mate_loss_bound"),
         ({"display_name": "x" * 256}, "display_name"),
         ({"score_fusion": 99}, "score_fusion"),
         ({"model": types_pb2.ModelIdentity(name="test")}, "model.dimension"),
@@ -116,6 +119,11 @@ def test_an_update_changes_what_the_mask_names(api: Api) -> None:
     after = update(api, ["display_name"], display_name="New", threshold=0.5)
     assert (after.display_name, after.HasField("threshold")) == ("New", False)
     assert after.etag != before.etag
+    assert before.mate_loss_bound == 0.001
+    after = update(api, ["mate_loss_bound"], mate_loss_bound=0.01)
+    assert after.mate_loss_bound == 0.01
+    after = update(api, ["mate_loss_bound"])
+    assert after.mate_loss_bound == 0.001
     after = update(api, ["threshold"], threshold=0.5)
     assert (after.display_name, after.threshold) == ("New", 0.5)
     after = update(api, ["*"], display_name="Newer")

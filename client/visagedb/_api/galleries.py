@@ -32,6 +32,7 @@ def create_gallery(
     flip_averaging: bool | None = None,
     score_fusion: ScoreFusion | str | None = None,
     threshold: float | None = None,
+    mate_loss_bound: float = 0.0,
     timeout: float | None = None,
 ) -> Call[Gallery]:
     """Creates a gallery, whose model is pinned for ever.
@@ -47,6 +48,8 @@ def create_gallery(
         score_fusion: How several faces of one identity make one score; None for the
             server's default.
         threshold: The gallery's own decision threshold, a cosine; None for the model's.
+        mate_loss_bound: Of the mates that exact search finds, the compact scan may lose at
+            most this fraction; 0 for the server's default, 0.001.
         timeout: Seconds; None means the client's default.
 
     Raises:
@@ -66,6 +69,7 @@ def create_gallery(
             else _fusion(ScoreFusion(score_fusion))
         ),
         threshold=threshold,
+        mate_loss_bound=mate_loss_bound,
     )
     gallery_name(gallery)
     request = pb.CreateGalleryRequest(
@@ -123,6 +127,7 @@ def update_gallery(
     display_name: str | Unset = UNSET,
     threshold: float | Unset | None = UNSET,
     score_fusion: ScoreFusion | str | Unset = UNSET,
+    mate_loss_bound: float | Unset = UNSET,
     etag: str = "",
     timeout: float | None = None,
 ) -> Call[Gallery]:
@@ -133,6 +138,8 @@ def update_gallery(
         display_name: For people.
         threshold: The gallery's own decision threshold; None to go back to the model's.
         score_fusion: How several faces of one identity make one score.
+        mate_loss_bound: Fraction of the mates that the compact scan may lose; 0 for the
+            server's default.
         etag: If given, the update happens only when the gallery still has this etag.
         timeout: Seconds; None means the client's default.
 
@@ -146,6 +153,7 @@ def update_gallery(
         "score_fusion": score_fusion
         if isinstance(score_fusion, Unset)
         else _fusion(ScoreFusion(score_fusion)),
+        "mate_loss_bound": mate_loss_bound,
     }
     given = {key: value for key, value in fields.items() if value is not UNSET}
     request = pb.UpdateGalleryRequest(

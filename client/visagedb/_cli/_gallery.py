@@ -40,6 +40,12 @@ def create(
     threshold: Annotated[
         float | None, typer.Option(help="The gallery's own decision threshold, a cosine.")
     ] = None,
+    mate_loss_bound: Annotated[
+        float,
+        typer.Option(
+            help="Fraction of the mates that the compact scan may lose; 0 for the default, 0.001."
+        ),
+    ] = 0.0,
 ) -> None:
     """Create a gallery; its model is pinned for ever."""
     made = session.client.create_gallery(
@@ -50,6 +56,7 @@ def create(
         flip_averaging=flip_averaging,
         score_fusion=None if fusion is None else fusion.value,
         threshold=threshold,
+        mate_loss_bound=mate_loss_bound,
     )
     session.show({"gallery": made}, _facts(made))
 
@@ -124,5 +131,8 @@ def _facts(gallery: Gallery, stats: GalleryStats | None = None) -> Table:
             rows["threshold"] = "the calibration's"
         loss = stats.search.mate_loss
         if loss is not None:
-            rows["lost mates"] = f"{loss.measured:.4%} (bound {loss.bound:.4%})"
+            rows["lost mates"] = (
+                f"{loss.measured:.3%} of {loss.probe_count:,} hard probes, at most "
+                f"{loss.upper:.3%} (bound {loss.bound:.3%})"
+            )
     return facts(rows)

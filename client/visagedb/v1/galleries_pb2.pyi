@@ -105,6 +105,7 @@ class Gallery(google.protobuf.message.Message):
     FACE_COUNT_FIELD_NUMBER: builtins.int
     GENERATION_FIELD_NUMBER: builtins.int
     LOOSE_FACE_COUNT_FIELD_NUMBER: builtins.int
+    MATE_LOSS_BOUND_FIELD_NUMBER: builtins.int
     name: builtins.str
     """"galleries/{gallery}"."""
     uid: builtins.str
@@ -122,6 +123,10 @@ class Gallery(google.protobuf.message.Message):
     """Counts the committed changes of the gallery's content."""
     loose_face_count: builtins.int
     """Those of the faces that belong to no identity."""
+    mate_loss_bound: builtins.float
+    """Of the mates that exact search finds, the compact scan may lose at most this fraction:
+    0.0001 to 0.1; 0 on creation means 0.001. A smaller one makes searches dearer.
+    """
     @property
     def model(self) -> visagedb.v1.types_pb2.ModelIdentity:
         """Pinned at creation. On creation only `name` is needed, and for a model that this
@@ -155,9 +160,10 @@ class Gallery(google.protobuf.message.Message):
         face_count: builtins.int = ...,
         generation: builtins.int = ...,
         loose_face_count: builtins.int = ...,
+        mate_loss_bound: builtins.float = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "embedding", b"embedding", "model", b"model", "threshold", b"threshold", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "display_name", b"display_name", "embedding", b"embedding", "etag", b"etag", "face_count", b"face_count", "generation", b"generation", "identity_count", b"identity_count", "loose_face_count", b"loose_face_count", "model", b"model", "name", b"name", "score_fusion", b"score_fusion", "threshold", b"threshold", "uid", b"uid", "update_time", b"update_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "display_name", b"display_name", "embedding", b"embedding", "etag", b"etag", "face_count", b"face_count", "generation", b"generation", "identity_count", b"identity_count", "loose_face_count", b"loose_face_count", "mate_loss_bound", b"mate_loss_bound", "model", b"model", "name", b"name", "score_fusion", b"score_fusion", "threshold", b"threshold", "uid", b"uid", "update_time", b"update_time"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_threshold", b"_threshold"]) -> typing.Literal["threshold"] | None: ...
 
 Global___Gallery: typing_extensions.TypeAlias = Gallery
@@ -305,7 +311,7 @@ class UpdateGalleryRequest(google.protobuf.message.Message):
 
     @property
     def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
-        """display_name, threshold, score_fusion; "*" for all of them."""
+        """display_name, threshold, score_fusion, mate_loss_bound; "*" for all of them."""
 
     def __init__(
         self,

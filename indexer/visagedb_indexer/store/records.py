@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from visagedb_indexer import limits
 from visagedb_indexer.errors import StorageCorruptError
 from visagedb_indexer.values import (
     Box,
@@ -60,6 +61,7 @@ class GalleryRecord:
     threshold: float | None = None
     revision: int = 1
     fusion: Fusion = Fusion.MAXIMUM
+    mate_loss_bound: float = limits.MATE_LOSS_BOUND_DEFAULT
 
 
 @dataclass(frozen=True, slots=True)

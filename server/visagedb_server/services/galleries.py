@@ -3,6 +3,7 @@
 import grpc
 
 from visagedb.v1 import galleries_pb2, galleries_pb2_grpc
+from visagedb_indexer import limits
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.database import Database
 from visagedb_indexer.errors import CalibrationNotFoundError
@@ -15,7 +16,7 @@ from visagedb_server.calls import not_supported
 from visagedb_server.extraction import FLIP_AVERAGING_DEFAULT, Extractor
 from visagedb_server.operations import Job, Operations
 
-_CHANGEABLE = ("display_name", "threshold", "score_fusion")
+_CHANGEABLE = ("display_name", "threshold", "score_fusion", "mate_loss_bound")
 
 
 class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
@@ -51,6 +52,7 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
             display_name=asked.display_name,
             threshold=asked.threshold if asked.HasField("threshold") else None,
             fusion=fusion,
+            mate_loss_bound=asked.mate_loss_bound or limits.MATE_LOSS_BOUND_DEFAULT,
         )
         gallery = self._database.create_gallery(new, request.request_id)
         return galleries_pb2.CreateGalleryResponse(gallery=convert.gallery(gallery))
@@ -100,6 +102,11 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
                 ),
                 clear_threshold=with_threshold and not asked.HasField("threshold"),
                 fusion=fusion,
+                mate_loss_bound=(
+                    asked.mate_loss_bound or limits.MATE_LOSS_BOUND_DEFAULT
+                    if "mate_loss_bound" in fields
+                    else None
+                ),
             ),
             asked.etag,
         )
