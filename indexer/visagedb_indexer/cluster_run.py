@@ -27,6 +27,7 @@ from visagedb_indexer.clustering import (
     choose_floor,
     for_gallery,
     partitioner,
+    shipped_model,
 )
 from visagedb_indexer.clustering.plda import PEOPLE_MIN
 from visagedb_indexer.errors import GalleryTooLargeError, InvalidArgumentError
@@ -117,7 +118,6 @@ def cluster_gallery(
     plan: ClusterPlan,
     *,
     progress: Progress,
-    shipped: PldaModel | None = None,
 ) -> ClusteringRecord:
     """Groups faces of a gallery by person, without regard to their identities.
 
@@ -126,7 +126,6 @@ def cluster_gallery(
         clustering_id: Under which the result is kept, and a run that was cut short found.
         plan: What to do.
         progress: Told how far it is.
-        shipped: The PLDA model of the gallery's embedding model, if there is one.
 
     A run that ends with an error leaves its folder: the caller knows whether it goes on.
 
@@ -140,7 +139,7 @@ def cluster_gallery(
     kept = gallery.clusterings.find(clustering_id)
     folder = gallery.clusterings.work_folder(clustering_id)
     if kept is None:
-        kept = _Run(gallery, clustering_id, plan, progress, shipped, folder).finish()
+        kept = _Run(gallery, clustering_id, plan, progress, folder).finish()
     gallery.clusterings.remove_work(clustering_id)
     return kept
 
@@ -152,14 +151,12 @@ class _Run:
         clustering_id: str,
         plan: ClusterPlan,
         progress: Progress,
-        shipped: PldaModel | None,
         folder: Path,
     ) -> None:
         self._gallery = gallery
         self._id = clustering_id
         self._plan = plan
         self._progress = progress
-        self._shipped = shipped
         self._folder = folder
 
     def finish(self) -> ClusteringRecord:
@@ -236,13 +233,15 @@ class _Run:
         if path.exists():
             return PldaModel.from_bytes(path.read_bytes())
         self._progress(0.85, "fitting the model")
+        made_by = self._gallery.model
+        shipped = shipped_model(made_by.name, made_by.version)
         people = self._people()
         there, vectors = self._gallery.vectors(people)
         if len(people):
             owners = self._gallery.owners(there)
-            model = for_gallery(vectors, owners, shipped=self._shipped)
+            model = for_gallery(vectors, owners, shipped=shipped)
         else:
-            model = for_gallery(faces.vectors, None, shipped=self._shipped, edges=edges)
+            model = for_gallery(faces.vectors, None, shipped=shipped, edges=edges)
         aside = path.with_name("model.new")
         aside.write_bytes(model.to_bytes())
         aside.rename(path)

@@ -81,3 +81,36 @@ async def test_a_closed_client_says_so(vector_server: Any) -> None:
     await client.close()
     with pytest.raises(RuntimeError, match="closed"):
         await client.health()
+
+
+async def test_loose_faces_are_named_and_sent_back(client: visagedb.AsyncClient) -> None:
+    await client.create_gallery("archive", model="mine", dimension=8)
+    vectors = np.eye(8, dtype=np.float32)[[0, 0, 0, 1]] + np.float32(0.01) * np.arange(
+        32, dtype=np.float32
+    ).reshape(4, 8)
+    items = [visagedb.EnrollItem("", vector=vector, source="x.jpg") for vector in vectors]
+    results = [result async for result in client.enroll_many("archive", items)]
+    assert [result.outcome for result in results] == ["enrolled"] * 4
+    operation = await client.cluster("archive", threshold=0.5, scope="loose")
+    clustering = await operation.result(60)
+    assert clustering.scope is visagedb.FaceScope.LOOSE
+    largest, *_ = [cluster async for cluster in client.clusters(clustering)]
+    change = await client.assign_cluster(largest, "ada")
+    assert change.face_count == 3
+    found = await client.find_faces("archive", vector=vectors[0], scope="identities")
+    assert {one.identity for one in found} == {"ada"}
+    entry = await client.undo_change(change)
+    assert entry.kind is visagedb.ChangeKind.UNDO
+    faces = [face async for face in client.list_faces("archive")]
+    assert len(faces) == (await client.get_gallery("archive")).loose_face_count == 4
+    with pytest.raises(visagedb.NotUndoableError):
+        await client.undo_change(change)
+    moved = await client.move_faces("archive", faces[:2], "bea")
+    other = await client.split_identity("archive", "bea", [moved.faces[0]], new_identity="cleo")
+    assert other.identity is not None
+    assert other.identity.face_count == 1
+    merged = await client.merge_identities("archive", "bea", ["cleo"])
+    assert merged.identity is not None
+    assert merged.identity.face_count == 2
+    kinds = [one.kind async for one in client.list_lineage("archive", "bea")]
+    assert kinds == ["merge", "split", "move"]

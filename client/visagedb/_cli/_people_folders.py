@@ -58,7 +58,7 @@ def named(groups: Iterable[tuple[Cluster, Sequence[ClusterMember]]], count: int)
     """
     digits = max(3, len(str(count)))
     people: list[Person] = []
-    taken: set[str] = set()
+    taken = {OTHERS}
     for number, (cluster, members) in enumerate(groups, start=1):
         name = _identity(members)
         if not name or name in taken:

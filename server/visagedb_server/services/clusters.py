@@ -69,7 +69,6 @@ class ClusterService(clusters_pb2_grpc.ClusterServiceServicer):
                     job.id,
                     self._plan(request, gallery),
                     progress=progress,
-                    shipped=None,
                 )
             except IndexerError:
                 if not job.stopped.is_set():
