@@ -19,7 +19,7 @@ import torch
 from compute_centre import embed_people
 
 from visagedb_indexer.clustering import fit
-from visagedb_indexer.clustering.fitting import shipped_path
+from visagedb_indexer.clustering.fitting import BUILTIN
 from visagedb_indexer.faces.pipeline import load_pipeline
 from visagedb_indexer.faces.registry import ModelRegistry
 
@@ -40,7 +40,7 @@ def main() -> None:
     print(f"{len(names):,} faces of {len(set(names)):,} people")
     print(f"variance between persons: {model.phi[0]:.2f} to {model.phi[-1]:.2f} times within")
     if arguments.write:
-        path = arguments.output or shipped_path(card.name, card.version)
+        path = arguments.output or BUILTIN / f"{card.name}-{card.identity().version}.npz"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(model.to_bytes())
         print(f"wrote {path}")

@@ -10,8 +10,9 @@ from visagedb_indexer.clustering.graph import Edges, build_graph
 from visagedb_indexer.clustering.partition import PldaPartitioner
 from visagedb_indexer.clustering.plda import PEOPLE_MIN, PldaModel, fit, from_covariances
 from visagedb_indexer.clustering.tiles import VectorSource
-from visagedb_indexer.values import Vector
+from visagedb_indexer.values import ModelIdentity, Vector
 
+BUILTIN: Final = Path(__file__).parent / "builtin"
 _SAMPLE_ROWS: Final = 50_000
 _BETWEEN_SHARE: Final = 0.7
 """Of the variance of all faces, what lies between persons when nothing is known: the more,
@@ -19,15 +20,16 @@ the more careful the first clusters are."""
 _ROUNDS: Final = 2
 
 
-def shipped_path(name: str, version: str) -> Path:
-    """Where the model of an embedder is kept, if there is one."""
-    return Path(__file__).parent / "builtin" / f"{name}-{version}.npz"
+def shipped_model(embedder: ModelIdentity) -> PldaModel | None:
+    """The model that comes with VisageDB for an embedder; None if there is none.
 
-
-def shipped_model(name: str, version: str) -> PldaModel | None:
-    """The model that comes with VisageDB for an embedder; None if there is none."""
-    path = shipped_path(name, version)
-    return PldaModel.from_bytes(path.read_bytes()) if path.is_file() else None
+    The embedder's version names its weights, preprocessing and centring together, and all of
+    them have to be those that the model was fitted with.
+    """
+    # The name may be a caller's own, so it is compared with names and never made a path.
+    kept = {path.stem: path for path in BUILTIN.glob("*.npz")}
+    path = kept.get(f"{embedder.name}-{embedder.version}")
+    return PldaModel.from_bytes(path.read_bytes()) if path else None
 
 
 def for_gallery(
