@@ -69,7 +69,7 @@ class Gallery:
             self._record = view.gallery()
             self._counters = view.counters()
             owners = view.owners()
-            numbers = view.numbers()
+            numbers = view.numbers(owners)
         self._labels = LabelIndex(numbers, self._numbers_with_label)
         dimension = self.model.dimension
         snapshot = Snapshot(path / "codes", self._record.uid, dimension)

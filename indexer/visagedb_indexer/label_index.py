@@ -5,35 +5,36 @@ and kept in step by the gallery's writer from then on.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from array import array
+from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pyroaring import BitMap
 
 from visagedb_indexer.filters import And, Filter, HasLabel, Not, Or
 from visagedb_indexer.store import IdentityRecord
 
 _BITMAPS_KEPT_MAX: Final = 4096
+_MASKS_KEPT_MAX: Final = 4
 
 
 class LabelIndex:
     """The identities of a gallery by label.
 
     Args:
-        numbers: All identities, by number.
+        numbers: All identities, by number; shape (n,).
         load: Reads the numbers of the identities with a label (key and value), or with
             any value of a key when the value is None.
     """
 
-    def __init__(
-        self, numbers: Iterable[int], load: Callable[[str, str | None], list[int]]
-    ) -> None:
-        self._all = BitMap(numbers)
+    def __init__(self, numbers: ArrayLike, load: Callable[[str, str | None], list[int]]) -> None:
+        self._all = BitMap(array("I", np.asarray(numbers, dtype=np.uint32).tobytes()))
         self._load = load
         self._bitmaps: dict[HasLabel, BitMap] = {}
+        self._masks: dict[Filter, NDArray[np.bool_]] = {}
         self._lock = threading.Lock()
 
     def add(self, record: IdentityRecord) -> None:
@@ -64,18 +65,28 @@ class LabelIndex:
         if chosen is None:
             return None
         with self._lock:
+            known = self._masks.get(chosen)
+            if known is not None:
+                return known
             passing = np.asarray(self._evaluate(chosen).to_array(), dtype=np.int64)
-        mask = np.zeros(int(passing[-1]) + 1 if len(passing) else 0, dtype=np.bool_)
-        mask[passing] = True
+            mask = np.zeros(int(passing[-1]) + 1 if len(passing) else 0, dtype=np.bool_)
+            mask[passing] = True
+            mask.flags.writeable = False
+            # Searches with the same filter come in crowds, and a change makes all masks stale.
+            if len(self._masks) >= _MASKS_KEPT_MAX:
+                self._masks.clear()
+            self._masks[chosen] = mask
         return mask
 
     def _add(self, record: IdentityRecord) -> None:
+        self._masks.clear()
         self._all.add(record.number)
         for term in _terms(record):
             if term in self._bitmaps:
                 self._bitmaps[term].add(record.number)
 
     def _remove(self, record: IdentityRecord) -> None:
+        self._masks.clear()
         self._all.discard(record.number)
         for term in _terms(record):
             if term in self._bitmaps:

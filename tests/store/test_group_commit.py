@@ -71,7 +71,7 @@ def held_back(writer: GroupCommit, commands: list) -> list:
 
 def identities(store: GalleryStore) -> list[str]:
     with store.read() as view:
-        return [view.identity_by_number(int(n)).id for n in view.numbers()]
+        return [view.identity_by_number(int(n)).id for n in view.numbers(view.owners())]
 
 
 def test_writes_that_wait_together_share_one_commit(

@@ -87,8 +87,19 @@ class Reader:
         data = self._txn.get(schema.u32(number), db=self._db(schema.IDENTITIES))
         return None if data is None else decode(data, IdentityRecord)
 
-    def numbers(self) -> NDArray[np.uint32]:
-        """The numbers of all identities, ascending."""
+    def numbers(self, owners: NDArray[np.int32]) -> NDArray[np.uint32]:
+        """The numbers of all identities, ascending.
+
+        Args:
+            owners: As `owners` gives them. Where every identity has a face they say it all,
+                and ten million keys need not be walked through.
+        """
+        counters = self.counters()
+        with_faces = np.zeros(counters.next_number, dtype=np.bool_)
+        with_faces[owners[(owners >= 0) & (owners < counters.next_number)]] = True
+        known = np.flatnonzero(with_faces)
+        if len(known) == counters.identity_count:
+            return known.astype(np.uint32)
         with self._txn.cursor(db=self._db(schema.IDENTITIES)) as cursor:
             keys = b"".join(bytes(key) for key in cursor.iternext(keys=True, values=False))
         return np.frombuffer(keys, dtype=">u4").astype(np.uint32)
