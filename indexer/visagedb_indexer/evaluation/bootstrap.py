@@ -82,7 +82,7 @@ def interval_of_rate(samples: Floats, measured: float, counts: Indices) -> Inter
         return None
     lower, upper = min(interval.lower, measured), max(interval.upper, measured)
     if 0.0 < measured < 1.0:
-        stretch = _stretch(counts)
+        stretch = stretch_for(counts)
         return Interval(
             _moved(measured, lower, stretch),
             _moved(measured, upper, stretch),
@@ -94,7 +94,7 @@ def interval_of_rate(samples: Floats, measured: float, counts: Indices) -> Inter
     return Interval(min(lower, 1.0 - possible), upper)
 
 
-def _stretch(counts: Indices) -> float:
+def stretch_for(counts: Indices) -> float:
     """How much wider Student's distribution is than the normal one."""
     weights = counts.astype(np.float64)
     effective = weights.sum() ** 2 / max(1e-12, float((weights**2).sum()))
