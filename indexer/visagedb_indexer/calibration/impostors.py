@@ -34,6 +34,8 @@ _TRIMMED: Final = 0.1
 _SUSPECTED_BELOW: Final = 0.05
 """A pair is suspected if fewer than this many of its score are expected among all compared."""
 _ROUNDS_MAX: Final = 5
+_WINDOW_CHOICE: Final = 1.15
+"""By so much the bootstrap's deviations are widened: the window it fits was chosen by the data."""
 _SCORES_LEAST: Final = 10
 _RATE_LEAST: Final = 1e-300
 _BELIEVED_LEAST: Final = 0.6
@@ -155,7 +157,7 @@ class Window:
         )
         known = np.maximum(self.rates(scores), _RATE_LEAST)
         deviations: Floats = np.log(np.maximum(found, _RATE_LEAST)) - np.log(known)
-        return self.spread * deviations
+        return _WINDOW_CHOICE * self.spread * deviations
 
 
 def _drawn(
