@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from visagedb.v1 import types_pb2 as visagedb_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18visagedb/v1/search.proto\x12\x0bvisagedb.v1\x1a\x17visagedb/v1/types.proto\"\xcf\x01\n\x0fIdentifyRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12!\n\x05probe\x18\x02 \x01(\x0b\x32\x12.visagedb.v1.Probe\x12\r\n\x05top_k\x18\x03 \x01(\x05\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\x12\x16\n\tmin_score\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x34\n\x0foperating_point\x18\x06 \x01(\x0b\x32\x1b.visagedb.v1.OperatingPoint\x12\r\n\x05\x65xact\x18\x07 \x01(\x08\x42\x0c\n\n_min_score\"\xb8\x01\n\x10IdentifyResponse\x12\x34\n\x0fidentifications\x18\x01 \x03(\x0b\x32\x1b.visagedb.v1.Identification\x12\x13\n\x0bimage_width\x18\x02 \x01(\x05\x12\x14\n\x0cimage_height\x18\x03 \x01(\x05\x12\x1a\n\x12gallery_generation\x18\x04 \x01(\x03\x12\x18\n\x10index_generation\x18\x05 \x01(\x03\x12\r\n\x05\x65xact\x18\x06 \x01(\x08\"\x81\x02\n\x0eIdentification\x12\'\n\x04\x66\x61\x63\x65\x18\x01 \x01(\x0b\x32\x19.visagedb.v1.DetectedFace\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\x15.visagedb.v1.Decision\x12)\n\x05\x62\x61sis\x18\x03 \x01(\x0b\x32\x1a.visagedb.v1.DecisionBasis\x12*\n\ncandidates\x18\x04 \x03(\x0b\x32\x16.visagedb.v1.Candidate\x12\'\n\x1a\x66\x61lse_positive_probability\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x1d\n\x1b_false_positive_probability\"\xb3\x01\n\tCandidate\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\x0c\n\x04\x66\x61\x63\x65\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x32\n\x06labels\x18\x05 \x03(\x0b\x32\".visagedb.v1.Candidate.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"W\n\x15StreamIdentifyRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12-\n\x07request\x18\x02 \x01(\x0b\x32\x1c.visagedb.v1.IdentifyRequest\"Z\n\x16StreamIdentifyResponse\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12/\n\x08response\x18\x02 \x01(\x0b\x32\x1d.visagedb.v1.IdentifyResponse\"\xb2\x01\n\x10\x46indFacesRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12!\n\x05probe\x18\x02 \x01(\x0b\x32\x12.visagedb.v1.Probe\x12\r\n\x05top_k\x18\x03 \x01(\x05\x12%\n\x05scope\x18\x04 \x01(\x0e\x32\x16.visagedb.v1.FaceScope\x12\x0e\n\x06\x66ilter\x18\x05 \x01(\t\x12\x16\n\tmin_score\x18\x06 \x01(\x02H\x00\x88\x01\x01\x42\x0c\n\n_min_score\":\n\x11\x46indFacesResponse\x12%\n\x05\x66\x61\x63\x65s\x18\x01 \x03(\x0b\x32\x16.visagedb.v1.FoundFace\"8\n\tFoundFace\x12\x0c\n\x04\x66\x61\x63\x65\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x0e\n\x06source\x18\x03 \x01(\t\"\xbf\x01\n\rVerifyRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12!\n\x05probe\x18\x02 \x01(\x0b\x32\x12.visagedb.v1.Probe\x12#\n\x05other\x18\x03 \x01(\x0b\x32\x12.visagedb.v1.ProbeH\x00\x12\x12\n\x08identity\x18\x04 \x01(\tH\x00\x12\x34\n\x0foperating_point\x18\x05 \x01(\x0b\x32\x1b.visagedb.v1.OperatingPointB\x0b\n\treference\"\xbd\x02\n\x0eVerifyResponse\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x15.visagedb.v1.Decision\x12)\n\x05\x62\x61sis\x18\x02 \x01(\x0b\x32\x1a.visagedb.v1.DecisionBasis\x12\r\n\x05score\x18\x03 \x01(\x02\x12-\n\nprobe_face\x18\x04 \x01(\x0b\x32\x19.visagedb.v1.DetectedFace\x12-\n\nother_face\x18\x05 \x01(\x0b\x32\x19.visagedb.v1.DetectedFace\x12\x0c\n\x04\x66\x61\x63\x65\x18\x06 \x01(\t\x12$\n\x17\x66\x61lse_match_probability\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\x12gallery_generation\x18\x08 \x01(\x03\x42\x1a\n\x18_false_match_probability\"#\n\x12\x44\x65tectFacesRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\"j\n\x13\x44\x65tectFacesResponse\x12(\n\x05\x66\x61\x63\x65s\x18\x01 \x03(\x0b\x32\x19.visagedb.v1.DetectedFace\x12\x13\n\x0bimage_width\x18\x02 \x01(\x05\x12\x14\n\x0cimage_height\x18\x03 \x01(\x05\"u\n\x11\x45mbedFacesRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x0f\n\x07gallery\x18\x02 \x01(\t\x12\x32\n\x0e\x66\x61\x63\x65_selection\x18\x03 \x01(\x0e\x32\x1a.visagedb.v1.FaceSelection\x12\x0c\n\x04\x62ulk\x18\x04 \x01(\x08\"\x94\x01\n\x12\x45mbedFacesResponse\x12(\n\x05\x66\x61\x63\x65s\x18\x01 \x03(\x0b\x32\x19.visagedb.v1.EmbeddedFace\x12\x13\n\x0bimage_width\x18\x02 \x01(\x05\x12\x14\n\x0cimage_height\x18\x03 \x01(\x05\x12)\n\x05model\x18\x04 \x01(\x0b\x32\x1a.visagedb.v1.ModelIdentity\"`\n\x0c\x45mbeddedFace\x12\'\n\x04\x66\x61\x63\x65\x18\x01 \x01(\x0b\x32\x19.visagedb.v1.DetectedFace\x12\'\n\x08template\x18\x02 \x01(\x0b\x32\x15.visagedb.v1.Template2\xe7\x03\n\rSearchService\x12G\n\x08Identify\x12\x1c.visagedb.v1.IdentifyRequest\x1a\x1d.visagedb.v1.IdentifyResponse\x12]\n\x0eStreamIdentify\x12\".visagedb.v1.StreamIdentifyRequest\x1a#.visagedb.v1.StreamIdentifyResponse(\x01\x30\x01\x12J\n\tFindFaces\x12\x1d.visagedb.v1.FindFacesRequest\x1a\x1e.visagedb.v1.FindFacesResponse\x12\x41\n\x06Verify\x12\x1a.visagedb.v1.VerifyRequest\x1a\x1b.visagedb.v1.VerifyResponse\x12P\n\x0b\x44\x65tectFaces\x12\x1f.visagedb.v1.DetectFacesRequest\x1a .visagedb.v1.DetectFacesResponse\x12M\n\nEmbedFaces\x12\x1e.visagedb.v1.EmbedFacesRequest\x1a\x1f.visagedb.v1.EmbedFacesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18visagedb/v1/search.proto\x12\x0bvisagedb.v1\x1a\x17google/rpc/status.proto\x1a\x17visagedb/v1/types.proto\"\xcf\x01\n\x0fIdentifyRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12!\n\x05probe\x18\x02 \x01(\x0b\x32\x12.visagedb.v1.Probe\x12\r\n\x05top_k\x18\x03 \x01(\x05\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\x12\x16\n\tmin_score\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x34\n\x0foperating_point\x18\x06 \x01(\x0b\x32\x1b.visagedb.v1.OperatingPoint\x12\r\n\x05\x65xact\x18\x07 \x01(\x08\x42\x0c\n\n_min_score\"\xb8\x01\n\x10IdentifyResponse\x12\x34\n\x0fidentifications\x18\x01 \x03(\x0b\x32\x1b.visagedb.v1.Identification\x12\x13\n\x0bimage_width\x18\x02 \x01(\x05\x12\x14\n\x0cimage_height\x18\x03 \x01(\x05\x12\x1a\n\x12gallery_generation\x18\x04 \x01(\x03\x12\x18\n\x10index_generation\x18\x05 \x01(\x03\x12\r\n\x05\x65xact\x18\x06 \x01(\x08\"\x81\x02\n\x0eIdentification\x12\'\n\x04\x66\x61\x63\x65\x18\x01 \x01(\x0b\x32\x19.visagedb.v1.DetectedFace\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\x15.visagedb.v1.Decision\x12)\n\x05\x62\x61sis\x18\x03 \x01(\x0b\x32\x1a.visagedb.v1.DecisionBasis\x12*\n\ncandidates\x18\x04 \x03(\x0b\x32\x16.visagedb.v1.Candidate\x12\'\n\x1a\x66\x61lse_positive_probability\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x1d\n\x1b_false_positive_probability\"\xb3\x01\n\tCandidate\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\x0c\n\x04\x66\x61\x63\x65\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x32\n\x06labels\x18\x05 \x03(\x0b\x32\".visagedb.v1.Candidate.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"W\n\x15StreamIdentifyRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12-\n\x07request\x18\x02 \x01(\x0b\x32\x1c.visagedb.v1.IdentifyRequest\"}\n\x16StreamIdentifyResponse\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12/\n\x08response\x18\x02 \x01(\x0b\x32\x1d.visagedb.v1.IdentifyResponse\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\"\xb2\x01\n\x10\x46indFacesRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12!\n\x05probe\x18\x02 \x01(\x0b\x32\x12.visagedb.v1.Probe\x12\r\n\x05top_k\x18\x03 \x01(\x05\x12%\n\x05scope\x18\x04 \x01(\x0e\x32\x16.visagedb.v1.FaceScope\x12\x0e\n\x06\x66ilter\x18\x05 \x01(\t\x12\x16\n\tmin_score\x18\x06 \x01(\x02H\x00\x88\x01\x01\x42\x0c\n\n_min_score\":\n\x11\x46indFacesResponse\x12%\n\x05\x66\x61\x63\x65s\x18\x01 \x03(\x0b\x32\x16.visagedb.v1.FoundFace\"8\n\tFoundFace\x12\x0c\n\x04\x66\x61\x63\x65\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x0e\n\x06source\x18\x03 \x01(\t\"\xbf\x01\n\rVerifyRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12!\n\x05probe\x18\x02 \x01(\x0b\x32\x12.visagedb.v1.Probe\x12#\n\x05other\x18\x03 \x01(\x0b\x32\x12.visagedb.v1.ProbeH\x00\x12\x12\n\x08identity\x18\x04 \x01(\tH\x00\x12\x34\n\x0foperating_point\x18\x05 \x01(\x0b\x32\x1b.visagedb.v1.OperatingPointB\x0b\n\treference\"\xbd\x02\n\x0eVerifyResponse\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x15.visagedb.v1.Decision\x12)\n\x05\x62\x61sis\x18\x02 \x01(\x0b\x32\x1a.visagedb.v1.DecisionBasis\x12\r\n\x05score\x18\x03 \x01(\x02\x12-\n\nprobe_face\x18\x04 \x01(\x0b\x32\x19.visagedb.v1.DetectedFace\x12-\n\nother_face\x18\x05 \x01(\x0b\x32\x19.visagedb.v1.DetectedFace\x12\x0c\n\x04\x66\x61\x63\x65\x18\x06 \x01(\t\x12$\n\x17\x66\x61lse_match_probability\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\x12gallery_generation\x18\x08 \x01(\x03\x42\x1a\n\x18_false_match_probability\"#\n\x12\x44\x65tectFacesRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\"j\n\x13\x44\x65tectFacesResponse\x12(\n\x05\x66\x61\x63\x65s\x18\x01 \x03(\x0b\x32\x19.visagedb.v1.DetectedFace\x12\x13\n\x0bimage_width\x18\x02 \x01(\x05\x12\x14\n\x0cimage_height\x18\x03 \x01(\x05\"u\n\x11\x45mbedFacesRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x0f\n\x07gallery\x18\x02 \x01(\t\x12\x32\n\x0e\x66\x61\x63\x65_selection\x18\x03 \x01(\x0e\x32\x1a.visagedb.v1.FaceSelection\x12\x0c\n\x04\x62ulk\x18\x04 \x01(\x08\"\x94\x01\n\x12\x45mbedFacesResponse\x12(\n\x05\x66\x61\x63\x65s\x18\x01 \x03(\x0b\x32\x19.visagedb.v1.EmbeddedFace\x12\x13\n\x0bimage_width\x18\x02 \x01(\x05\x12\x14\n\x0cimage_height\x18\x03 \x01(\x05\x12)\n\x05model\x18\x04 \x01(\x0b\x32\x1a.visagedb.v1.ModelIdentity\"`\n\x0c\x45mbeddedFace\x12\'\n\x04\x66\x61\x63\x65\x18\x01 \x01(\x0b\x32\x19.visagedb.v1.DetectedFace\x12\'\n\x08template\x18\x02 \x01(\x0b\x32\x15.visagedb.v1.Template2\xe7\x03\n\rSearchService\x12G\n\x08Identify\x12\x1c.visagedb.v1.IdentifyRequest\x1a\x1d.visagedb.v1.IdentifyResponse\x12]\n\x0eStreamIdentify\x12\".visagedb.v1.StreamIdentifyRequest\x1a#.visagedb.v1.StreamIdentifyResponse(\x01\x30\x01\x12J\n\tFindFaces\x12\x1d.visagedb.v1.FindFacesRequest\x1a\x1e.visagedb.v1.FindFacesResponse\x12\x41\n\x06Verify\x12\x1a.visagedb.v1.VerifyRequest\x1a\x1b.visagedb.v1.VerifyResponse\x12P\n\x0b\x44\x65tectFaces\x12\x1f.visagedb.v1.DetectFacesRequest\x1a .visagedb.v1.DetectFacesResponse\x12M\n\nEmbedFaces\x12\x1e.visagedb.v1.EmbedFacesRequest\x1a\x1f.visagedb.v1.EmbedFacesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,40 +35,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CANDIDATE_LABELSENTRY']._loaded_options = None
   _globals['_CANDIDATE_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_IDENTIFYREQUEST']._serialized_start=67
-  _globals['_IDENTIFYREQUEST']._serialized_end=274
-  _globals['_IDENTIFYRESPONSE']._serialized_start=277
-  _globals['_IDENTIFYRESPONSE']._serialized_end=461
-  _globals['_IDENTIFICATION']._serialized_start=464
-  _globals['_IDENTIFICATION']._serialized_end=721
-  _globals['_CANDIDATE']._serialized_start=724
-  _globals['_CANDIDATE']._serialized_end=903
-  _globals['_CANDIDATE_LABELSENTRY']._serialized_start=858
-  _globals['_CANDIDATE_LABELSENTRY']._serialized_end=903
-  _globals['_STREAMIDENTIFYREQUEST']._serialized_start=905
-  _globals['_STREAMIDENTIFYREQUEST']._serialized_end=992
-  _globals['_STREAMIDENTIFYRESPONSE']._serialized_start=994
-  _globals['_STREAMIDENTIFYRESPONSE']._serialized_end=1084
-  _globals['_FINDFACESREQUEST']._serialized_start=1087
-  _globals['_FINDFACESREQUEST']._serialized_end=1265
-  _globals['_FINDFACESRESPONSE']._serialized_start=1267
-  _globals['_FINDFACESRESPONSE']._serialized_end=1325
-  _globals['_FOUNDFACE']._serialized_start=1327
-  _globals['_FOUNDFACE']._serialized_end=1383
-  _globals['_VERIFYREQUEST']._serialized_start=1386
-  _globals['_VERIFYREQUEST']._serialized_end=1577
-  _globals['_VERIFYRESPONSE']._serialized_start=1580
-  _globals['_VERIFYRESPONSE']._serialized_end=1897
-  _globals['_DETECTFACESREQUEST']._serialized_start=1899
-  _globals['_DETECTFACESREQUEST']._serialized_end=1934
-  _globals['_DETECTFACESRESPONSE']._serialized_start=1936
-  _globals['_DETECTFACESRESPONSE']._serialized_end=2042
-  _globals['_EMBEDFACESREQUEST']._serialized_start=2044
-  _globals['_EMBEDFACESREQUEST']._serialized_end=2161
-  _globals['_EMBEDFACESRESPONSE']._serialized_start=2164
-  _globals['_EMBEDFACESRESPONSE']._serialized_end=2312
-  _globals['_EMBEDDEDFACE']._serialized_start=2314
-  _globals['_EMBEDDEDFACE']._serialized_end=2410
-  _globals['_SEARCHSERVICE']._serialized_start=2413
-  _globals['_SEARCHSERVICE']._serialized_end=2900
+  _globals['_IDENTIFYREQUEST']._serialized_start=92
+  _globals['_IDENTIFYREQUEST']._serialized_end=299
+  _globals['_IDENTIFYRESPONSE']._serialized_start=302
+  _globals['_IDENTIFYRESPONSE']._serialized_end=486
+  _globals['_IDENTIFICATION']._serialized_start=489
+  _globals['_IDENTIFICATION']._serialized_end=746
+  _globals['_CANDIDATE']._serialized_start=749
+  _globals['_CANDIDATE']._serialized_end=928
+  _globals['_CANDIDATE_LABELSENTRY']._serialized_start=883
+  _globals['_CANDIDATE_LABELSENTRY']._serialized_end=928
+  _globals['_STREAMIDENTIFYREQUEST']._serialized_start=930
+  _globals['_STREAMIDENTIFYREQUEST']._serialized_end=1017
+  _globals['_STREAMIDENTIFYRESPONSE']._serialized_start=1019
+  _globals['_STREAMIDENTIFYRESPONSE']._serialized_end=1144
+  _globals['_FINDFACESREQUEST']._serialized_start=1147
+  _globals['_FINDFACESREQUEST']._serialized_end=1325
+  _globals['_FINDFACESRESPONSE']._serialized_start=1327
+  _globals['_FINDFACESRESPONSE']._serialized_end=1385
+  _globals['_FOUNDFACE']._serialized_start=1387
+  _globals['_FOUNDFACE']._serialized_end=1443
+  _globals['_VERIFYREQUEST']._serialized_start=1446
+  _globals['_VERIFYREQUEST']._serialized_end=1637
+  _globals['_VERIFYRESPONSE']._serialized_start=1640
+  _globals['_VERIFYRESPONSE']._serialized_end=1957
+  _globals['_DETECTFACESREQUEST']._serialized_start=1959
+  _globals['_DETECTFACESREQUEST']._serialized_end=1994
+  _globals['_DETECTFACESRESPONSE']._serialized_start=1996
+  _globals['_DETECTFACESRESPONSE']._serialized_end=2102
+  _globals['_EMBEDFACESREQUEST']._serialized_start=2104
+  _globals['_EMBEDFACESREQUEST']._serialized_end=2221
+  _globals['_EMBEDFACESRESPONSE']._serialized_start=2224
+  _globals['_EMBEDFACESRESPONSE']._serialized_end=2372
+  _globals['_EMBEDDEDFACE']._serialized_start=2374
+  _globals['_EMBEDDEDFACE']._serialized_end=2470
+  _globals['_SEARCHSERVICE']._serialized_start=2473
+  _globals['_SEARCHSERVICE']._serialized_end=2960
 # @@protoc_insertion_point(module_scope)

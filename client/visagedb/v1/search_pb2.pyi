@@ -8,6 +8,7 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.message
+import google.rpc.status_pb2
 import sys
 import typing
 import visagedb.v1.types_pb2
@@ -196,6 +197,10 @@ class StreamIdentifyRequest(google.protobuf.message.Message):
     ITEM_ID_FIELD_NUMBER: builtins.int
     REQUEST_FIELD_NUMBER: builtins.int
     item_id: builtins.str
+    """The caller's key for this probe, which its answer carries: 1 to 128 characters, and not
+    that of another probe whose answer is still to come. Any other ends the stream with
+    INVALID_ARGUMENT, after the answers to all probes before it.
+    """
     @property
     def request(self) -> Global___IdentifyRequest: ...
     def __init__(
@@ -211,21 +216,29 @@ Global___StreamIdentifyRequest: typing_extensions.TypeAlias = StreamIdentifyRequ
 
 @typing.final
 class StreamIdentifyResponse(google.protobuf.message.Message):
+    """What became of one probe: a response or an error, never both."""
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ITEM_ID_FIELD_NUMBER: builtins.int
     RESPONSE_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
     item_id: builtins.str
     @property
     def response(self) -> Global___IdentifyResponse: ...
+    @property
+    def error(self) -> google.rpc.status_pb2.Status:
+        """What Identify would have answered, details included."""
+
     def __init__(
         self,
         *,
         item_id: builtins.str = ...,
         response: Global___IdentifyResponse | None = ...,
+        error: google.rpc.status_pb2.Status | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["response", b"response"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["item_id", b"item_id", "response", b"response"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["error", b"error", "response", b"response"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "item_id", b"item_id", "response", b"response"]) -> None: ...
 
 Global___StreamIdentifyResponse: typing_extensions.TypeAlias = StreamIdentifyResponse
 

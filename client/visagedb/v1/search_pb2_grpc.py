@@ -79,8 +79,12 @@ class SearchServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamIdentify(self, request_iterator, context):
-        """Many probes over one stream; an answer for each, in any order.
-        Not implemented yet: answers UNIMPLEMENTED.
+        """Many probes over one stream; an answer for each, in any order. A probe that fails has
+        an error for its answer, and the stream goes on. The deadline is that of the whole stream.
+
+        The server works on up to 32 probes of a stream at once, and reads no further while so
+        many are not answered, or their answers not read. It serves a limited number of streams
+        at once; one more is refused with RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -184,8 +184,12 @@ class SearchServiceStub(typing.Generic[_SearchServiceIdentifyType, _SearchServic
     """Searches a gallery for every (or the selected) face of the probe: 1:N."""
 
     StreamIdentify: _SearchServiceStreamIdentifyType
-    """Many probes over one stream; an answer for each, in any order.
-    Not implemented yet: answers UNIMPLEMENTED.
+    """Many probes over one stream; an answer for each, in any order. A probe that fails has
+    an error for its answer, and the stream goes on. The deadline is that of the whole stream.
+
+    The server works on up to 32 probes of a stream at once, and reads no further while so
+    many are not answered, or their answers not read. It serves a limited number of streams
+    at once; one more is refused with RESOURCE_EXHAUSTED.
     """
 
     FindFaces: _SearchServiceFindFacesType
@@ -246,8 +250,12 @@ class SearchServiceServicer(metaclass=abc.ABCMeta):
         request_iterator: _MaybeAsyncIterator[visagedb.v1.search_pb2.StreamIdentifyRequest],
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[visagedb.v1.search_pb2.StreamIdentifyResponse], collections.abc.AsyncIterator[visagedb.v1.search_pb2.StreamIdentifyResponse]]:
-        """Many probes over one stream; an answer for each, in any order.
-        Not implemented yet: answers UNIMPLEMENTED.
+        """Many probes over one stream; an answer for each, in any order. A probe that fails has
+        an error for its answer, and the stream goes on. The deadline is that of the whole stream.
+
+        The server works on up to 32 probes of a stream at once, and reads no further while so
+        many are not answered, or their answers not read. It serves a limited number of streams
+        at once; one more is refused with RESOURCE_EXHAUSTED.
         """
 
     @abc.abstractmethod
