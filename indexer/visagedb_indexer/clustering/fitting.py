@@ -10,7 +10,7 @@ from visagedb_indexer.clustering.graph import Edges, build_graph
 from visagedb_indexer.clustering.partition import PldaPartitioner
 from visagedb_indexer.clustering.plda import PEOPLE_MIN, PldaModel, fit, from_covariances
 from visagedb_indexer.clustering.tiles import VectorSource
-from visagedb_indexer.values import ModelIdentity, Vector
+from visagedb_indexer.values import Vector
 
 BUILTIN: Final = Path(__file__).parent / "builtin"
 _SAMPLE_ROWS: Final = 50_000
@@ -20,15 +20,17 @@ the more careful the first clusters are."""
 _ROUNDS: Final = 2
 
 
-def shipped_model(embedder: ModelIdentity) -> PldaModel | None:
+def shipped_model(name: str, version: str) -> PldaModel | None:
     """The model that comes with VisageDB for an embedder; None if there is none.
 
-    The embedder's version names its weights, preprocessing and centring together, and all of
-    them have to be those that the model was fitted with.
+    Args:
+        name: Of the embedder, as in a gallery's model identity.
+        version: Likewise; it stands for weights, preprocessing and centring together, and all
+            of them have to be those that the model was fitted with.
     """
     # The name may be a caller's own, so it is compared with names and never made a path.
     kept = {path.stem: path for path in BUILTIN.glob("*.npz")}
-    path = kept.get(f"{embedder.name}-{embedder.version}")
+    path = kept.get(f"{name}-{version}")
     return PldaModel.from_bytes(path.read_bytes()) if path else None
 
 
