@@ -179,6 +179,11 @@ def test_from_photos_to_folders_to_names(
     assert (tmp_path / "again" / "dwayne" / "men.jpg").is_file()
     assert more["clustering"]["base"] == found["clustering"]["name"]
 
+    men = str(photos / "men.jpg")
+    like = run_json("face", "find", "archive", men, "--face", "central", "--scope", "loose")
+    assert {one["source"] for one in like["faces"]} == {men}
+    assert len(run_json("face", "loose", "archive")["faces"]) == 24 - sizes[0]
+
     joined = run_json("clusters", "join", "archive", "1", "2")
     assert joined["cluster"]["size"] == sizes[1] + sizes[2]
     members = run_json("clusters", "show", "archive", joined["cluster"]["id"])["members"]
@@ -205,6 +210,8 @@ def test_from_photos_to_folders_to_names(
         ("clusters", "show", "archive", "0"),
         ("identity", "history", "archive", "vin"),
         ("cluster", "archive"),
+        ("face", "loose", "archive"),
+        ("gallery", "show", "archive"),
     ):
         capsys.readouterr()
         command(address, *shown)

@@ -1,5 +1,6 @@
 """visagedb face detect and visagedb face embed."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -8,13 +9,15 @@ import typer
 from rich.table import Table
 
 from visagedb._answers import DetectResult
-from visagedb._cli._options import ImageArgument
+from visagedb._cli._options import FilterOption, GalleryArgument, ImageArgument, OneFace
 from visagedb._cli._plugins import not_installed
 from visagedb._cli._session import Session, command
-from visagedb._cli._tables import box_text, counted, face_text
-from visagedb._values import DetectedFace
+from visagedb._cli._tables import box_text, counted, face_text, listing, when
+from visagedb._values import DetectedFace, FaceScope
 
-app = typer.Typer(name="face", help="Look at the faces of an image.", no_args_is_help=True)
+app = typer.Typer(
+    name="face", help="Look at the faces of an image or a gallery.", no_args_is_help=True
+)
 
 
 @command(app, "detect")
@@ -54,6 +57,49 @@ def embed(
     model = result.model
     table.caption = f"{model.name}@{model.version}, {model.dimension}-d"
     session.show(result, table)
+
+
+@command(app, "find")
+def find(
+    session: Session,
+    gallery: GalleryArgument,
+    image: ImageArgument,
+    face: Annotated[
+        OneFace, typer.Option("--face", help="Which face of an image that shows several.")
+    ] = OneFace.ONLY,
+    scope: Annotated[FaceScope | None, typer.Option(help="Which faces; all if not given.")] = None,
+    top_k: Annotated[int, typer.Option(help="How many faces.", min=1, max=1000)] = 10,
+    min_score: Annotated[float | None, typer.Option(help="Least cosine.")] = None,
+    label_filter: FilterOption = "",
+) -> None:
+    """Find the stored faces that are like one, loose ones included; nothing is decided."""
+    found = session.client.find_faces(
+        gallery,
+        image=image,
+        face_selection=face,
+        scope=scope,
+        top_k=top_k,
+        min_score=min_score,
+        filter=label_filter,
+    )
+    table = listing("face", "identity", "score", "source", right={"score"})
+    for one in found:
+        table.add_row(one.name, one.identity, f"{one.score:.3f}", one.source)
+    session.show({"faces": found}, table)
+
+
+@command(app, "loose")
+def loose(
+    session: Session,
+    gallery: GalleryArgument,
+    limit: Annotated[int, typer.Option(help="At most this many; 0 for all.", min=0)] = 100,
+) -> None:
+    """List the faces that belong to nobody, in the order of enrolment."""
+    faces = list(islice(session.client.list_faces(gallery), limit or None))
+    table = listing("face", "source", "found", "enrolled")
+    for one in faces:
+        table.add_row(one.id, one.source, face_text(one.detection), when(one.create_time))
+    session.show({"faces": faces}, table)
 
 
 def _table(result: DetectResult) -> Table:

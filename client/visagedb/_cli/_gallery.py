@@ -116,7 +116,8 @@ def _facts(gallery: Gallery, stats: GalleryStats | None = None) -> Table:
         "score fusion": gallery.score_fusion.value.replace("_", " "),
         "threshold": "the model's" if gallery.threshold is None else f"{gallery.threshold:.3f}",
         "people": f"{gallery.identity_count:,}",
-        "faces": f"{gallery.face_count:,}",
+        "faces": f"{gallery.face_count:,}"
+        + (f", {gallery.loose_face_count:,} of them loose" if gallery.loose_face_count else ""),
         "created": when(gallery.create_time),
         "updated": when(gallery.update_time),
     }
