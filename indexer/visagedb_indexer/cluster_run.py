@@ -185,10 +185,10 @@ class _Run:
         old, new = np.flatnonzero(known >= 0), np.flatnonzero(known < 0)
         labels = known
         if len(new):
-            self._progress(0.3, "finding the new faces' persons")
             floor = base.threshold if base.method == METHOD_DEFAULT else choose_floor(faces.vectors)
             known_faces = _Rows(faces.vectors, old)
             model = self._model(faces)
+            self._progress(0.9, "finding the new faces' persons")
             found = assign(faces.vectors[new], known_faces, known[old], model, floor=floor)
             labels[new] = found.labels
         record = self._record(faces, base.method, base.threshold, base.scope, base.filter)
