@@ -39,14 +39,16 @@ class ClusterRequest(google.protobuf.message.Message):
     """See IdentifyRequest.filter."""
     threshold: builtins.float
     """For the methods that need one: the least cosine of an edge, for average-linkage the
-    least mean cosine of a cluster. Unset, it is the model card's default. The default
-    method needs none and refuses one.
+    least mean cosine of a cluster. Unset, it is the model card's default. plda needs none
+    and refuses one. A threshold without a method means average-linkage.
     """
     request_id: builtins.str
     scope: visagedb.v1.types_pb2.FaceScope.ValueType
     """Which faces. Unspecified means all, with a filter those of the identities that pass."""
     method: builtins.str
-    """plda (the default), average-linkage, infomap, leiden, chinese-whispers or components."""
+    """plda, average-linkage, infomap, leiden, chinese-whispers or components. Empty, it is
+    plda, or with a threshold average-linkage.
+    """
     base: builtins.str
     """An earlier clustering of this gallery. Faces that it does not have join its clusters
     or found new ones, which takes far less time than a full run. Scope and filter are then
@@ -139,6 +141,7 @@ class Clustering(google.protobuf.message.Message):
     """Clusters of two faces or more, and faces on their own."""
     single_count: builtins.int
     threshold: builtins.float
+    """For plda the least cosine of an edge, which it has found itself."""
     method: builtins.str
     """The method that was used."""
     gallery_generation: builtins.int
