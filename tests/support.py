@@ -2,8 +2,9 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,24 @@ def mates(vectors: Vector, cosine: float, seed: int = 2) -> Vector:
     noise = random.standard_normal(vectors.shape)
     noise -= np.sum(noise * vectors, axis=1, keepdims=True) * vectors
     return unit(cosine * vectors + np.sqrt(1 - cosine**2) * unit(noise))
+
+
+class ArraySource:
+    """Stored vectors that are an array."""
+
+    def __init__(self, vectors: Vector) -> None:
+        self._vectors = vectors
+
+    @contextmanager
+    def read(self) -> Iterator["ArraySource"]:
+        yield self
+
+    def vectors(self, ordinals: NDArray[np.int64]) -> Vector:
+        return self._vectors[ordinals]
+
+    def vector_blocks(self, start: int = 0) -> Iterator[tuple[int, Vector]]:
+        for first in range(start // 1024 * 1024, len(self._vectors), 1024):
+            yield first, self._vectors[first : first + 1024]
 
 
 def gallery_record(gallery_id: str = "people", dimension: int = 16) -> GalleryRecord:

@@ -1,11 +1,8 @@
 """The audit knows good codes from bad ones."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
-from support import random_vectors
+from support import ArraySource, random_vectors
 
 from visagedb_indexer import limits
 from visagedb_indexer.search.audit import EFFORTS, audit, wilson_interval
@@ -16,23 +13,6 @@ from visagedb_indexer.values import Vector
 
 DIMENSION = 64
 FACES = 5000
-
-
-class Array:
-    """Stored vectors that are an array."""
-
-    def __init__(self, vectors: Vector) -> None:
-        self._vectors = vectors
-
-    @contextmanager
-    def read(self) -> Iterator["Array"]:
-        yield self
-
-    def vectors(self, ordinals: np.ndarray) -> Vector:
-        return self._vectors[ordinals]
-
-    def vector_blocks(self, start: int = 0) -> Iterator[tuple[int, Vector]]:
-        yield 0, self._vectors
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +34,7 @@ def faces(count: int) -> FacesView:
 def test_good_codes_lose_nothing(vectors: Vector) -> None:
     index = index_of(vectors, np.arange(FACES))
     found = audit(
-        index, Array(vectors), faces(FACES), limits.MATE_LOSS_BOUND_DEFAULT, lambda: False
+        index, ArraySource(vectors), faces(FACES), limits.MATE_LOSS_BOUND_DEFAULT, lambda: False
     )
     assert found is not None
     assert found.generation == 3
@@ -68,7 +48,7 @@ def test_codes_of_other_faces_are_found_out(vectors: Vector) -> None:
     shuffled = np.random.default_rng(4).permutation(FACES)
     index = index_of(vectors, shuffled)
     found = audit(
-        index, Array(vectors), faces(FACES), limits.MATE_LOSS_BOUND_DEFAULT, lambda: False
+        index, ArraySource(vectors), faces(FACES), limits.MATE_LOSS_BOUND_DEFAULT, lambda: False
     )
     assert found is not None
     assert found.effort == EFFORTS[-1]
@@ -78,7 +58,9 @@ def test_codes_of_other_faces_are_found_out(vectors: Vector) -> None:
 def test_an_audit_can_be_stopped(vectors: Vector) -> None:
     index = index_of(vectors, np.arange(FACES))
     assert (
-        audit(index, Array(vectors), faces(FACES), limits.MATE_LOSS_BOUND_DEFAULT, lambda: True)
+        audit(
+            index, ArraySource(vectors), faces(FACES), limits.MATE_LOSS_BOUND_DEFAULT, lambda: True
+        )
         is None
     )
 
@@ -86,7 +68,9 @@ def test_an_audit_can_be_stopped(vectors: Vector) -> None:
 def test_an_index_whose_faces_are_all_deleted_has_nothing_to_lose(vectors: Vector) -> None:
     index = index_of(vectors, np.arange(FACES))
     nobody = FacesView(np.full(FACES, -1, dtype=np.int32))
-    found = audit(index, Array(vectors), nobody, limits.MATE_LOSS_BOUND_DEFAULT, lambda: False)
+    found = audit(
+        index, ArraySource(vectors), nobody, limits.MATE_LOSS_BOUND_DEFAULT, lambda: False
+    )
     assert found is not None
     assert found.measured == 0.0
     assert found.interval == (0.0, 1.0)
