@@ -2,12 +2,8 @@
 
 from visagedb_indexer.clustering.average_linkage import METHOD, Group, group_faces
 from visagedb_indexer.clustering.fitting import for_gallery, shipped_model
-from visagedb_indexer.clustering.graph import (
-    Edges,
-    GraphBuilder,
-    build_graph,
-    choose_floor,
-)
+from visagedb_indexer.clustering.floors import choose_floor
+from visagedb_indexer.clustering.graph import Edges, GraphBuilder, build_graph
 from visagedb_indexer.clustering.incremental import Assignment, assign
 from visagedb_indexer.clustering.partition import (
     METHOD_DEFAULT,

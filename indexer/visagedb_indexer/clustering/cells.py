@@ -4,7 +4,7 @@ Rows belong to the cell of their nearest centroid. An inverted file compares a r
 members of the cells it is near to, and loses hard mates that way. Here a pair is found when
 either of its rows is near enough to the other's cell: two chances, so a loss is rare already
 at a sixth of all pairs. How near is near enough is not a constant: it is measured on the
-vectors themselves, so that 99% of the true neighbours of a sample of rows are found.
+vectors themselves, on the true neighbours of a sample of rows.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,14 +14,19 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from visagedb_indexer.clustering.floors import choose_floor
 from visagedb_indexer.clustering.neighbours import Neighbours
 from visagedb_indexer.clustering.tiles import AllPairs, Rows, Tiles, VectorSource
 from visagedb_indexer.values import Vector
 
 ALL_PAIRS_ROWS_MAX: Final = 65_536
 """Up to here comparing all pairs takes seconds."""
-RECALL: Final = 0.99
-"""Of the neighbours above the floor, the share that has to be found."""
+RECALL: Final = 0.985
+"""Of the true neighbours that are judged, the share that has to be found."""
+JUDGED_FALSE_EDGES_PER_FACE: Final = 2.0
+"""Neighbours are judged from the cosine on above which a face has so many of other people: about
+where two single faces are merged. Those just above the floor are nearly all false, and to find
+them too would cost more than everything else."""
 _ROWS_PER_CELL: Final = 256
 _CELLS_MAX: Final = 8192
 _CELLS_PER_TILE: Final = 64
@@ -84,7 +89,7 @@ class NearCells:
 
         Args:
             vectors: Unit vectors, shape (n, dimension).
-            floor: Least cosine of the neighbours that are to be found.
+            floor: Least cosine of an edge.
             seed: Of all samples.
         """
         random = np.random.default_rng(seed)
@@ -92,7 +97,8 @@ class NearCells:
         cell = np.concatenate(
             [_nearest(rows, centroids) for rows in _blocks(vectors, vectors.shape[0])]
         )
-        nearness = _needed_nearness(vectors, centroids, cell, floor, random)
+        judged = choose_floor(vectors, false_edges_per_face=JUDGED_FALSE_EDGES_PER_FACE)
+        nearness = _needed_nearness(vectors, centroids, cell, max(floor, judged), random)
         return cls(vectors, centroids, cell, nearness)
 
 

@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 
 from visagedb_indexer.clustering import checkpoint
 from visagedb_indexer.clustering.cells import plan_tiles, restore_tiles
+from visagedb_indexer.clustering.floors import choose_floor
 from visagedb_indexer.clustering.neighbours import Neighbours
 from visagedb_indexer.clustering.tiles import Rows, Tiles, VectorSource, in_blocks, places
 from visagedb_indexer.errors import CancelledError
 
 NEIGHBOURS_DEFAULT: Final = 10
-FALSE_EDGES_PER_FACE: Final = 5.0
-"""Edges to other people that a face may have on average, before the best are chosen."""
-_SAMPLE_ROWS: Final = 2048
 _COMPARED_AT_ONCE: Final = 1 << 22
 """Scores computed in one piece: 16 MiB, which stay in the processor's cache."""
 
@@ -64,34 +62,6 @@ class Edges:
         keys, first = np.unique((low.astype(np.int64) << 32) | high, return_index=True)
         left, right = (keys >> 32).astype(np.int32), (keys & 0xFFFFFFFF).astype(np.int32)
         return cls(left, right, score[first].astype(np.float32), count)
-
-
-def choose_floor(
-    vectors: VectorSource, *, false_edges_per_face: float = FALSE_EDGES_PER_FACE, seed: int = 1
-) -> float:
-    """The cosine above which a face has so few edges to other people.
-
-    The cosines of different people have a Gaussian tail. Its place and width are taken from
-    the middle of the distribution, where mates are too few to matter.
-    """
-    count = vectors.shape[0]
-    random = np.random.default_rng(seed)
-    rows = np.sort(random.choice(count, min(count, _SAMPLE_ROWS), replace=False))
-    sample = vectors[rows]
-    scores = (sample @ sample.T)[np.triu_indices(len(sample), 1)]
-    if not len(scores):
-        return 1.0
-    middle, upper = np.quantile(scores, [0.5, 0.9])
-    width = (upper - middle) / _upper_quantile(0.1)
-    rate = min(false_edges_per_face / count, 0.1)
-    return float(np.clip(middle + width * _upper_quantile(rate), 0.0, 1.0))
-
-
-def _upper_quantile(probability: float) -> float:
-    """What a standard normal variable exceeds with this probability."""
-    from scipy.special import ndtri
-
-    return float(-ndtri(probability))
 
 
 class GraphBuilder:
