@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 from sample_photos import SamplePhotos, SamplePhotosError, sample_photos
 from servers import make_config
+from threadpoolctl import threadpool_limits
 
 from visagedb_server.server import Server
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+
+# As in a server: threads of the matrix library wait for one another on a busy machine.
+threadpool_limits(1, user_api="blas")
 
 
 @pytest.fixture

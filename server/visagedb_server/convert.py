@@ -7,7 +7,6 @@ import numpy as np
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
 from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2, search_pb2, types_pb2
-from visagedb_indexer import limits
 from visagedb_indexer.errors import InvalidArgumentError, InvalidVectorError
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.gallery_values import Candidate, GalleryStats, NewIdentity

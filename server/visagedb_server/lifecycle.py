@@ -9,6 +9,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from visagedb_indexer.errors import IndexerError
 from visagedb_server import logs
 from visagedb_server.config import ConfigError, ServerConfig
@@ -30,6 +32,9 @@ def run(file: Path | None, **flags: Any) -> int:
     except ConfigError as error:
         return _refuse(str(error), 2)
     logs.configure(config.log_level, config.log_format)
+    # Calls run beside each other. Threads of the matrix library in each of them would wait for
+    # one another, and the longer, the busier the machine is.
+    threadpool_limits(1, user_api="blas")
     # Set up before the server starts, so that no signal falls between.
     stop = _StopSignal()
     try:
