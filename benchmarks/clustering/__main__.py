@@ -66,10 +66,10 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def print_rows(title: str, rows: dict[str, dict[str, Any]]) -> None:
-    columns = list(next(iter(rows.values())))
-    table = Table("", *columns, title=title)
-    for name, row in rows.items():
-        table.add_row(name, *[_text(row[column]) for column in columns])
+    """One line per figure, one column per row of the title's subject."""
+    table = Table("", *rows, title=title)
+    for figure in next(iter(rows.values())):
+        table.add_row(figure, *[_text(row[figure]) for row in rows.values()])
     console.print(table)
 
 

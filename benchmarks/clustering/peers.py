@@ -113,7 +113,7 @@ PEERS: Final[Mapping[str, Peer]] = {
     "scikit-learn HDBSCAN": Peer(hdbscan, (1.0, 2.0, 3.0, 5.0), "sklearn"),
     "fast-hdbscan": Peer(fast_hdbscan, _COSINES, "pynndescent"),
     "Chinese whispers (dlib)": Peer(dlib_whispers, _COSINES, "dlib"),
-    "approximate rank order": Peer(rank_order, cosines_grid(0.2, 2.2, 0.1)),
+    "approximate rank order": Peer(rank_order, cosines_grid(0.05, 2.0, 0.1)),
     "Infomap, exact graph": Peer(of_graph("infomap"), _COSINES, "infomap"),
     "Leiden, exact graph": Peer(of_graph("leiden"), _COSINES, "igraph"),
     "average linkage": Peer(of_graph("average-linkage"), _COSINES),

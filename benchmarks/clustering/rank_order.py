@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-_NEIGHBOURS: Final = 80
+_NEIGHBOURS: Final = 40
 
 
 def rank_order(vectors: Vectors, threshold: float) -> NDArray[np.integer]:
