@@ -54,7 +54,9 @@ MAP_BYTES_GALLERY: Final = 128 * GIB
 MAP_BYTES_CATALOGUE: Final = 16 * GIB
 ADDRESS_SPACE_BYTES: Final = 128 * 1024 * GIB
 """What a 64-bit process can map; all open databases share it."""
-READERS_MAX: Final = 512
+READERS_MAX: Final = 1024
+"""Threads that read one database at a time."""
+REQUEST_THREADS_MAX: Final = 256
 COMMIT_COMMANDS_MAX: Final = 4096
 BLOCK_BYTES: Final = 64 * KIB
 """Vectors are stored in blocks of about this size: rewritten whole, so not too large;
@@ -87,6 +89,14 @@ MATE_LOSS_BOUND_MIN: Final = 0.0001
 MATE_LOSS_BOUND_MAX: Final = 0.1
 SEARCHES_GATHERED_MAX: Final = 16
 """Searches answered by one scan: beyond this the arithmetic costs as much as the reading."""
+STREAMS_MAX: Final = 8
+"""Streams of probes served at a time; each holds threads for as long as it lasts."""
+STREAM_IN_FLIGHT_MAX: Final = 32
+"""Probes of a stream worked on, and answers of it not yet sent; two scans' worth, so that the
+next is gathered while one runs."""
+STREAM_IN_FLIGHT_BYTES_MAX: Final = 64 * MIB
+"""Of the requests of one stream; a larger one is worked on alone."""
+STREAM_ITEM_ID_LENGTH_MAX: Final = 128
 DIVIDED_SCAN_BYTES_MIN: Final = 96 * MIB
 """A lone search of so many bytes of codes is divided over the cores that have nothing to do;
 a shorter one would gain less than it costs the searches that come next."""
@@ -143,6 +153,7 @@ assert FACE_SIDE_PIXELS_MIN < DETECTION_SIDE_PIXELS_MAX
 assert WORKER_BATCH_IMAGES_MAX <= WORKER_QUEUE_IMAGES_MAX
 assert WORKER_QUEUE_BYTES_MAX >= IMAGE_BYTES_MAX
 assert VECTOR_DIMENSION_MIN <= VECTOR_DIMENSION_MAX
+assert REQUEST_THREADS_MAX + STREAMS_MAX * STREAM_IN_FLIGHT_MAX <= READERS_MAX // 2
 assert PAGE_SIZE_DEFAULT <= PAGE_SIZE_MAX
 assert BLOCK_BYTES >= VECTOR_DIMENSION_MAX * 4
 assert GALLERIES_MAX * MAP_BYTES_GALLERY + MAP_BYTES_CATALOGUE < ADDRESS_SPACE_BYTES

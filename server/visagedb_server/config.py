@@ -51,7 +51,7 @@ class ServerConfig(BaseSettings):
     )
     default_model: str = Field("sface", description="Model of galleries that name none.")
     threads: int = Field(
-        128, ge=2, le=limits.READERS_MAX // 2, description="Requests served at once."
+        128, ge=2, le=limits.REQUEST_THREADS_MAX, description="Requests served at once."
     )
     requests_max: int = Field(
         256, ge=2, le=100_000, description="Requests served and waiting; more are refused."

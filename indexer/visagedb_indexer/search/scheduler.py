@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar
 
@@ -29,13 +30,13 @@ Answer = TypeVar("Answer")
 
 
 class _Waiting(Generic[Request, Answer]):
-    """A search that waits: for its turn, or for its answer."""
+    """The searches of one caller that wait together: for their turn, or for their answers."""
 
-    __slots__ = ("answer", "request", "signal")
+    __slots__ = ("answers", "requests", "signal")
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.answer: Answer | BaseException | None = None
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self.requests = requests
+        self.answers: Sequence[Answer | BaseException] | None = None
         self.signal: SimpleQueue[None] = SimpleQueue()
 
 
@@ -70,15 +71,40 @@ class Lane(Generic[Request, Answer]):
         Raises:
             DeadlineExceededError: The deadline passed first.
         """
-        mine = _Waiting[Request, Answer](request)
+        [answer] = self._together([request], deadline)
+        return answer
+
+    def run_many(self, requests: Sequence[Request], deadline: float | None = None) -> list[Answer]:
+        """Answers the requests of one caller, as many by one scan as may be.
+
+        Args:
+            requests: What to search for.
+            deadline: `time.monotonic()` seconds until which to wait for a place; None for as
+                long as it takes.
+
+        Raises:
+            DeadlineExceededError: The deadline passed first.
+        """
+        answers: list[Answer] = []
+        while len(answers) < len(requests):
+            some = requests[len(answers) : len(answers) + self._batch_max()]
+            answers += self._together(some, deadline)
+        return answers
+
+    def _together(self, requests: Sequence[Request], deadline: float | None) -> list[Answer]:
+        """Answers no more requests than one scan may."""
+        mine = _Waiting[Request, Answer](requests)
         if not self._scheduler.enter(self, mine):
             self._wait(mine, deadline)
-        if mine.answer is None:
+        if mine.answers is None:
             self._lead(mine)
-        assert mine.answer is not None
-        if isinstance(mine.answer, BaseException):
-            raise mine.answer
-        return mine.answer
+        assert mine.answers is not None
+        answers: list[Answer] = []
+        for answer in mine.answers:
+            if isinstance(answer, BaseException):
+                raise answer
+            answers.append(answer)
+        return answers
 
     def _wait(self, mine: _Waiting[Request, Answer], deadline: float | None) -> None:
         if deadline is None:
@@ -93,15 +119,18 @@ class Lane(Generic[Request, Answer]):
             mine.signal.get()
 
     def _lead(self, mine: _Waiting[Request, Answer]) -> None:
-        batch = [mine, *self._scheduler.companions(self, self._batch_max() - 1)]
+        room = self._batch_max() - len(mine.requests)
+        batch = [mine, *self._scheduler.companions(self, room)]
+        requests = [request for waiting in batch for request in waiting.requests]
         try:
-            answers = self._work([waiting.request for waiting in batch])
+            answers = self._work(requests)
         except BaseException as error:
-            answers = [error] * len(batch)
+            answers = [error] * len(requests)
             raise
         finally:
-            for waiting, answer in zip(batch, answers, strict=True):
-                waiting.answer = answer
+            rest = iter(answers)
+            for waiting in batch:
+                waiting.answers = list(islice(rest, len(waiting.requests)))
                 waiting.signal.put(None)
             self._scheduler.give_back()
 
@@ -135,10 +164,13 @@ class Scheduler:
                 self._ring.append(lane)  # type: ignore[arg-type]
             return False
 
-    def companions(self, lane: Lane[Request, Answer], most: int) -> list[_Waiting[Request, Answer]]:
-        """Takes searches out of a lane, to be answered along with another."""
+    def companions(self, lane: Lane[Request, Answer], room: int) -> list[_Waiting[Request, Answer]]:
+        """Takes up to `room` searches out of a lane, to be answered along with others."""
+        taken: list[_Waiting[Request, Answer]] = []
         with self._lock:
-            taken = [lane.queue.popleft() for _ in range(min(most, len(lane.queue)))]
+            while lane.queue and len(lane.queue[0].requests) <= room:
+                room -= len(lane.queue[0].requests)
+                taken.append(lane.queue.popleft())
             if taken and not lane.queue:
                 self._ring.remove(lane)  # type: ignore[arg-type]
             return taken
