@@ -28,7 +28,7 @@ from galleries import Gallery, Spectrum
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from search.ours_data import GALLERY, gallery_folder
+from search.ours_data import GALLERY, await_rest, gallery_folder
 
 import visagedb
 from visagedb_indexer.database import Database
@@ -40,7 +40,6 @@ from visagedb_indexer.values import Fusion, ModelIdentity
 
 console = Console(width=120)
 Vectors = NDArray[np.float32]
-SETTLED_SECONDS_MAX = 7200.0
 COSINES = (0.4, 0.5, 0.6)
 SHARES = {"one": 100, "half": 2}
 """Labels, and of how many identities one has it."""
@@ -125,7 +124,7 @@ def measure(arguments: argparse.Namespace) -> None:
     figures["restart"] = _served(data, known["probes"][0])
     database = Database(data)
     gallery = database.gallery(GALLERY)
-    assert gallery.wait_until_settled(SETTLED_SECONDS_MAX)
+    await_rest(gallery)
     figures["loss"] = _loss(gallery, known)
     figures["lone query"] = _lone(gallery, known["probes"][: arguments.queries])
     figures["filters"] = _filtered(gallery, known["probes"][: arguments.queries // 3])

@@ -6,14 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.engine import Engine
-from search.ours_data import GALLERY, gallery_folder, note_rescored, written
+from search.ours_data import (
+    GALLERY,
+    SETTLED_SECONDS_MAX,
+    await_rest,
+    gallery_folder,
+    note_rescored,
+    written,
+)
 from search.workload import TOP_K
 from visagedb_indexer.database import Database
 from visagedb_indexer.gallery_values import SearchOptions
 from visagedb_indexer.search import SearchEngine, SearchRequest
 from visagedb_indexer.store import GalleryStore
-
-SETTLED_SECONDS_MAX = 3600.0
 
 
 class BareEngine(Engine):
@@ -50,7 +55,7 @@ class InProcess(Engine):
     def build(self) -> None:
         self._database = Database(self._data)
         self._gallery = self._database.gallery(GALLERY)
-        assert self._gallery.wait_until_settled(SETTLED_SECONDS_MAX)
+        await_rest(self._gallery)
 
     def search(self, probe: NDArray[np.float32]) -> Sequence[int]:
         answer = self._gallery.identify(probe, SearchOptions(top_k=TOP_K))

@@ -7,12 +7,23 @@ import numpy as np
 
 from search.workload import Workload
 from visagedb_indexer.database import Database
+from visagedb_indexer.gallery import Gallery as OpenGallery
 from visagedb_indexer.store import FaceRecord, GalleryRecord, GalleryStore, IdentityRecord
-from visagedb_indexer.values import ModelIdentity
+from visagedb_indexer.values import Fusion, ModelIdentity
 
 GALLERY = "benchmark"
 _COMMIT_ROWS = 4096
 _RESCORED_UNKNOWN = 200
+SETTLED_SECONDS_MAX = 3600.0
+CALIBRATED_SECONDS_MAX = 300.0
+
+
+def await_rest(gallery: OpenGallery) -> None:
+    """Until the codes are built and audited, and the gallery is calibrated if it can be."""
+    assert gallery.wait_until_settled(SETTLED_SECONDS_MAX)
+    end = time.monotonic() + CALIBRATED_SECONDS_MAX
+    while gallery.calibrations.latest is None and time.monotonic() < end:
+        time.sleep(0.1)
 
 
 def gallery_folder(data: Path) -> Path:
@@ -45,7 +56,9 @@ def _write(data: Path, workload: Workload) -> None:
     """One identity with one face per row, through the store's transactions."""
     database = Database(data)
     model = ModelIdentity("benchmark", "1", workload.dimension)
-    database.create_gallery(GalleryRecord(GALLERY, "", model, 0, 0))
+    # The settings of a gallery made through the API.
+    record = GalleryRecord(GALLERY, "", model, 0, 0, fusion=Fusion.ADAPTIVE_MEAN)
+    database.create_gallery(record)
     database.close()
     store = GalleryStore(gallery_folder(data))
     for start, vectors in workload.blocks(_COMMIT_ROWS):

@@ -43,13 +43,16 @@ class Server(Engine):
         return [int(found.id[1:]) for found in result.identifications[0].candidates]
 
     def _await_settled(self) -> None:
-        """Until the codes are there, and the audit that follows them has ended."""
+        """Until the codes are there, and the audit and the calibration that follow have ended."""
         end = time.monotonic() + _AUDIT_SECONDS_MAX
         while True:
-            search = self._client.gallery_stats(GALLERY).search
+            stats = self._client.gallery_stats(GALLERY)
+            search = stats.search
             audited = search.state is visagedb.SearchState.EXACT or search.mate_loss is not None
             building = search.state is visagedb.SearchState.BUILDING
-            if audited or (not building and time.monotonic() > end):
+            if (audited and stats.calibration is not None) or (
+                not building and time.monotonic() > end
+            ):
                 return
             time.sleep(0.2)
 

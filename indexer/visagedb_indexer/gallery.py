@@ -14,10 +14,8 @@ from visagedb_indexer.audits import Audits
 from visagedb_indexer.calibrations import Calibrations
 from visagedb_indexer.clusterings import Clusterings
 from visagedb_indexer.commands import Command, Effects, Result
-from visagedb_indexer.errors import StorageCorruptError
 from visagedb_indexer.filters import parse_filter
 from visagedb_indexer.gallery_values import (
-    Candidate,
     Enrollment,
     EnrollOutcome,
     GalleryPatch,
@@ -28,11 +26,11 @@ from visagedb_indexer.gallery_values import (
     SearchAnswer,
     SearchOptions,
 )
+from visagedb_indexer.identification import Identification, Moment
 from visagedb_indexer.label_index import LabelIndex
 from visagedb_indexer.loose_faces import LooseFaces
 from visagedb_indexer.moves import Moves
 from visagedb_indexer.search import (
-    Hit,
     SearchEngine,
     SearchRequest,
     Snapshot,
@@ -75,6 +73,11 @@ class Gallery:
         snapshot = Snapshot(path / "codes", self._record.uid, dimension)
         self._engine = SearchEngine(
             dimension, self._store, owners, snapshot, self._record.mate_loss_bound
+        )
+        self._identification = Identification(
+            self._engine,
+            self._store,
+            lambda: Moment(self._record.fusion, self._counters.generation),
         )
         self._writer = GroupCommit(self._store, self._record.id)
         self.audits = Audits(self._store, self._run)
@@ -280,39 +283,37 @@ class Gallery:
     # Search
 
     def identify(self, probe: Vector, options: SearchOptions) -> SearchAnswer:
-        """The most similar identities, best first.
+        """The answer for a single probe; see `identify_many`."""
+        return self.identify_many([probe], options)[0]
+
+    def identify_many(self, probes: Sequence[Vector], options: SearchOptions) -> list[SearchAnswer]:
+        """For each probe the most similar identities, best first; they share scans.
 
         Args:
-            probe: Shape (dimension,); any length but zero.
+            probes: Each of shape (dimension,); any length but zero.
             options: How to search.
 
         Raises:
-            InvalidVectorError: The probe cannot be used.
+            InvalidVectorError: A probe cannot be used.
             InvalidFilterError: The filter cannot be read.
             InvalidArgumentError: An option is out of range.
             DeadlineExceededError: The deadline passed before the answer was there.
         """
         validation.check_top_k(options.top_k)
         validation.check_cosine(options.min_score, "min_score")
-        request = SearchRequest(
-            vector=validation.unit_vector(probe, self.model.dimension),
-            top_k=options.top_k,
-            allowed=self._labels.mask(parse_filter(options.filter)),
-            min_score=options.min_score,
-            exact=options.exact,
-            deadline=options.deadline,
-        )
-        while True:
-            generation, index_generation = self._counters.generation, self._engine.generation
-            hits = ranking.search(self._engine, self._store, request, self._record.fusion)
-            candidates = self._candidates(hits)
-            if len(candidates) == len(hits):
-                exact = request.exact or index_generation == 0
-                return SearchAnswer(tuple(candidates), generation, index_generation, exact)
-            # An identity deleted since the search leaves a gap; search again to fill it.
-            with self._store.read() as view:
-                if view.counters().generation == generation:
-                    raise StorageCorruptError("the database has lost faces it had when opened")
+        allowed = self._labels.mask(parse_filter(options.filter))
+        requests = [
+            SearchRequest(
+                vector=validation.unit_vector(probe, self.model.dimension),
+                top_k=options.top_k,
+                allowed=allowed,
+                min_score=options.min_score,
+                exact=options.exact,
+                deadline=options.deadline,
+            )
+            for probe in probes
+        ]
+        return self._identification.run(requests)
 
     def compare(self, probe: Vector, identity_id: str) -> tuple[float, FaceRecord]:
         """The score of a probe against one identity, fused as the gallery says, and its best face.
@@ -352,17 +353,6 @@ class Gallery:
             for ordinal in ordinals:
                 if found := view.locate(ordinal):
                     yield ordinal, *found
-
-    def _candidates(self, hits: list[Hit]) -> list[Candidate]:
-        """Those hits that are still stored."""
-        found = []
-        with self._store.read() as view:
-            for hit in hits:
-                identity = view.identity_by_number(hit.number)
-                face = view.face(hit.number, hit.ordinal)
-                if identity is not None and face is not None:
-                    found.append(Candidate(identity, face, hit.score))
-        return found
 
     def _numbers_with_label(self, key: str, value: str | None) -> list[int]:
         with self._store.read() as view:

@@ -13,17 +13,10 @@ from numpy.typing import NDArray
 from visagedb_indexer import limits
 from visagedb_indexer.errors import FaceNotFoundError
 from visagedb_indexer.fusion import fused_scores
+from visagedb_indexer.gallery_values import Candidate
 from visagedb_indexer.search import Hit, SearchEngine, SearchRequest
-from visagedb_indexer.store import FaceRecord, GalleryStore, Reader
+from visagedb_indexer.store import FaceRecord, Reader
 from visagedb_indexer.values import FaceScope, Fusion, Vector
-
-
-def search(
-    engine: SearchEngine, store: GalleryStore, request: SearchRequest, fusion: Fusion
-) -> list[Hit]:
-    """Distinct identities by fused score, best first; see `SearchEngine.search`."""
-    hits = engine.search(widened(request, fusion))
-    return ranked(store, request, hits, fusion)
 
 
 def widened(request: SearchRequest, fusion: Fusion) -> SearchRequest:
@@ -36,16 +29,29 @@ def widened(request: SearchRequest, fusion: Fusion) -> SearchRequest:
 
 
 def ranked(
-    store: GalleryStore, request: SearchRequest, hits: list[Hit], fusion: Fusion
+    engine: SearchEngine, view: Reader, request: SearchRequest, hits: list[Hit], fusion: Fusion
 ) -> list[Hit]:
     """The answer to a request, from the engine's hits for the widened one."""
     if not _fuses(request, fusion):
         return hits
-    with store.read() as view:
+    fused = hits
+    # Where everybody has one face there is nothing to read.
+    if engine.have_several_faces([hit.number for hit in hits]):
         fused = _fused(view, request.vector, hits, fusion)
     least = -np.inf if request.min_score is None else request.min_score
     fused = [hit for hit in fused if hit.score >= least]
     return sorted(fused, key=lambda hit: (-hit.score, hit.ordinal))[: request.top_k]
+
+
+def candidates(view: Reader, hits: Sequence[Hit]) -> tuple[Candidate, ...]:
+    """Those hits that are still stored."""
+    found = []
+    for hit in hits:
+        identity = view.identity_by_number(hit.number)
+        face = view.face(hit.number, hit.ordinal)
+        if identity is not None and face is not None:
+            found.append(Candidate(identity, face, hit.score))
+    return tuple(found)
 
 
 def compare(

@@ -33,7 +33,8 @@ from visagedb_indexer.values import FaceScope, Vector
 
 _RESCORED_UNAUDITED: Final = 200
 _RESCORED_UNAUDITED_PER_MILLION: Final = 33
-_SCHEDULER: Final = Scheduler()
+SCHEDULER: Final = Scheduler()
+"""The places to search in, for all galleries of this process."""
 
 
 class EngineState(StrEnum):
@@ -89,7 +90,7 @@ class SearchEngine:
         self._table = FacesTable(owners)
         self._builder = IndexBuilder(dimension, source, self._table, snapshot, loss_bound)
         self._lane = Lane[SearchRequest, list[Hit]](
-            _SCHEDULER, self._answer, lambda: limits.SEARCHES_GATHERED_MAX
+            SCHEDULER, self.answer, lambda: limits.SEARCHES_GATHERED_MAX
         )
         self._builder.notice()
 
@@ -120,8 +121,12 @@ class SearchEngine:
         check_deadline(request.deadline)
         return self._lane.run(request, request.deadline)
 
-    def _answer(self, requests: list[SearchRequest]) -> list[list[Hit] | BaseException]:
-        """Answers requests that came together."""
+    def answer(self, requests: list[SearchRequest]) -> list[list[Hit] | BaseException]:
+        """Answers requests that came together, by a caller that has a place to search in.
+
+        Returns:
+            For each request what `search` returns or raises.
+        """
         now = time.monotonic()
         answers: list[list[Hit] | BaseException] = [
             DeadlineExceededError("the deadline passed before the search began")
@@ -156,6 +161,10 @@ class SearchEngine:
         if last is None:
             return _RESCORED_UNAUDITED + _RESCORED_UNAUDITED_PER_MILLION * face_count // 1_000_000
         return math.ceil(last.effort * max(1.0, face_count / max(1, last.face_count)))
+
+    def have_several_faces(self, numbers: Sequence[int]) -> bool:
+        """Whether any of some identities may have more than one face."""
+        return self._table.have_several_faces(np.asarray(numbers, dtype=np.int64))
 
     def owners(self, ordinals: NDArray[np.int64]) -> NDArray[np.int64]:
         """The identity numbers of faces; negative for those deleted or loose."""
@@ -213,10 +222,10 @@ def _scan(index: CompactIndex, rotated: Vector, count: int) -> NDArray[np.int64]
     """Searches the codes; a long scan for a lone probe is divided over the cores left over."""
     if len(rotated) > 1 or index.scanned_bytes < limits.DIVIDED_SCAN_BYTES_MIN:
         return index.search(rotated, count)
-    with _SCHEDULER.spare(CORES - 1) as more:
+    with SCHEDULER.spare(CORES - 1) as more:
         return index.search(rotated, count, threads=1 + more)
 
 
 def all_cores_search() -> bool:
     """Whether as many searches run as there are cores, so that other work had better wait."""
-    return _SCHEDULER.full
+    return SCHEDULER.full

@@ -143,6 +143,11 @@ class FacesTable:
             yield ordinal
             ordinal = following
 
+    def have_several_faces(self, numbers: NDArray[np.int64]) -> bool:
+        """Whether any of some identities has more than one face, or had so once."""
+        newest = self._newest.values[numbers]
+        return bool(np.any(self._older.values[newest[newest != _NO_FACE]] != _NO_FACE))
+
     def ordinals_of(
         self, numbers: NDArray[np.integer], faces: FacesView, most: int
     ) -> NDArray[np.int64] | None:
