@@ -17,7 +17,7 @@ from clustering.embeddings import Faces, load
 from clustering.people import Spread, synthetic_people
 from clustering.scores import agreement
 from visagedb_indexer.clustering import Edges, GraphBuilder, PldaModel, assign, fit
-from visagedb_indexer.clustering.plda import OFFSET_DEFAULT
+from visagedb_indexer.clustering.plda import least_evidence
 
 _MODEL_FACES = 20_000
 _SAVE_SECONDS = 60.0
@@ -120,7 +120,7 @@ def neighbours_found(
     one, other, cosines = (np.concatenate(column) for column in zip(*nearest, strict=True))
     keys = (np.minimum(one, other).astype(np.int64) << 32) | np.maximum(one, other)
     found = np.isin(keys, (edges.left.astype(np.int64) << 32) | edges.right)
-    point = _operating_point(vectors[one], vectors[other], cosines, model)
+    point = _operating_point(vectors[one], vectors[other], cosines, model, least_evidence(count))
     above = cosines >= point
     return {
         "neighbours_found": float(found.mean()),
@@ -142,11 +142,11 @@ def _nearest(
 
 
 def _operating_point(
-    one: Vectors, other: Vectors, cosines: NDArray[np.float32], model: PldaModel
+    one: Vectors, other: Vectors, cosines: NDArray[np.float32], model: PldaModel, least: float
 ) -> float:
     single = np.ones(len(one), np.float32)
     evidence = model.llr(single, model.project(one), single, model.project(other))
-    close = np.abs(evidence - OFFSET_DEFAULT) < 1
+    close = np.abs(evidence - least) < 1
     return float(np.median(cosines[close])) if close.any() else float(cosines.min())
 
 

@@ -112,7 +112,7 @@ def one_by_one(
 def test_rounds_merge_what_merging_one_by_one_does(kind: str, seed: int, model: PldaModel) -> None:
     vectors, _ = faces(12, 5, seed=seed, noise=0.9)
     edges = build_graph(vectors, floor=0.2)
-    linkage = PldaLinkage(model) if kind == "plda" else AverageLinkage(0.4)
+    linkage = PldaLinkage(model, 3.0) if kind == "plda" else AverageLinkage(0.4)
     points = model.project(vectors) if kind == "plda" else vectors
     counts = np.ones(len(vectors), np.float32)
     found = agglomerate(counts, points, edges.left, edges.right, linkage)
@@ -128,7 +128,7 @@ def test_the_order_of_the_pairs_is_no_matter(model: PldaModel) -> None:
     edges = build_graph(vectors, floor=0.2)
     counts = np.ones(len(vectors), np.float32)
     points = model.project(vectors)
-    linkage = PldaLinkage(model)
+    linkage = PldaLinkage(model, 3.0)
     shuffled = np.random.default_rng(3).permutation(len(edges))
     one = agglomerate(counts, points, edges.left, edges.right, linkage)
     other = agglomerate(counts, points, edges.right[shuffled], edges.left[shuffled], linkage)

@@ -15,7 +15,7 @@ from visagedb_indexer.clustering.agglomeration import agglomerate
 from visagedb_indexer.clustering.graph import NEIGHBOURS_DEFAULT
 from visagedb_indexer.clustering.neighbours import Neighbours
 from visagedb_indexer.clustering.partition import PldaLinkage
-from visagedb_indexer.clustering.plda import OFFSET_DEFAULT, PldaModel
+from visagedb_indexer.clustering.plda import PldaModel, least_evidence
 from visagedb_indexer.clustering.tiles import VectorSource
 from visagedb_indexer.values import Vector
 
@@ -44,7 +44,7 @@ def assign(
     model: PldaModel,
     *,
     floor: float,
-    threshold: float = OFFSET_DEFAULT,
+    threshold: float | None = None,
     neighbours: int = NEIGHBOURS_DEFAULT,
 ) -> Assignment:
     """Assigns new faces to the clusters of a gallery.
@@ -55,9 +55,11 @@ def assign(
         labels: Their clusters, shape (n,), not negative.
         model: The PLDA model of the full run.
         floor: Least cosine of an edge, as in the full run.
-        threshold: Least log-likelihood ratio, as in the full run.
+        threshold: Least log-likelihood ratio; by default that of a full run with all faces.
         neighbours: Nearest faces of a new one that are looked at.
     """
+    if threshold is None:
+        threshold = least_evidence(len(labels) + len(new))
     near, other = _edges(new, vectors, floor, neighbours)
     old = other < len(labels)
     clusters, place = np.unique(labels[other[old]], return_inverse=True)

@@ -24,7 +24,7 @@ from visagedb_indexer.clustering.agglomeration import (
     number_by_appearance,
 )
 from visagedb_indexer.clustering.graph import Edges
-from visagedb_indexer.clustering.plda import OFFSET_DEFAULT, PldaModel
+from visagedb_indexer.clustering.plda import PldaModel, least_evidence
 from visagedb_indexer.clustering.tiles import VectorSource
 from visagedb_indexer.clustering.whispers import chinese_whispers
 from visagedb_indexer.errors import InvalidArgumentError, NotSupportedError
@@ -67,7 +67,7 @@ class PldaLinkage:
     """
 
     model: PldaModel
-    threshold: float = OFFSET_DEFAULT
+    threshold: float
 
     def summarise(self, counts: Scores, sums: Vector) -> Summaries:
         """The model's."""
@@ -100,16 +100,22 @@ class AverageLinkage:
 
 @dataclass(frozen=True, slots=True)
 class PldaPartitioner:
-    """Agglomeration by the PLDA score of two clusters."""
+    """Agglomeration by the PLDA score of two clusters.
+
+    Attributes:
+        model: How faces spread.
+        threshold: Least log-likelihood ratio, in nats; by default what so many faces ask for.
+    """
 
     model: PldaModel
-    threshold: float = OFFSET_DEFAULT
+    threshold: float | None = None
 
     def partition(
         self, edges: Edges, vectors: VectorSource, *, check: Check | None = None
     ) -> Labels:
         """See `Partitioner`."""
-        linkage = PldaLinkage(self.model, self.threshold)
+        chosen = least_evidence(edges.count) if self.threshold is None else self.threshold
+        linkage = PldaLinkage(self.model, chosen)
         return _along_edges(edges, vectors, linkage, self.model.project, check)
 
 

@@ -21,8 +21,7 @@ from visagedb_indexer.errors import InvalidModelCardError
 from visagedb_indexer.values import Vector
 
 CORRELATION_DEFAULT: Final = 0.45
-OFFSET_DEFAULT: Final = 4.0
-"""Nats of evidence for one person below which two clusters stay apart."""
+_EVIDENCE_AT_ONE_FACE: Final = -3.6
 PEOPLE_MIN: Final = 50
 """People with two or more faces from which a gallery's own model is better than another."""
 _PRIOR_PER_DIMENSION: Final = 8
@@ -144,6 +143,15 @@ class PldaModel:
         if not (shapes_fit and all(np.isfinite(array).all() for array in (mean, transform, phi))):
             raise InvalidModelCardError("the PLDA model's arrays do not fit each other")
         return cls(mean, transform, phi, correlation)
+
+
+def least_evidence(faces: int) -> float:
+    """Nats of evidence for one person below which two clusters of a gallery stay apart.
+
+    The more faces there are, the less likely any two of them are of one person before they are
+    seen: the odds fall with their number, so the evidence asked for rises with its logarithm.
+    """
+    return max(_EVIDENCE_AT_ONE_FACE + float(np.log(max(faces, 1))), 0.0)
 
 
 def fit(
