@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
-from google.rpc import code_pb2, error_details_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from visagedb.v1 import (
@@ -150,6 +150,10 @@ class Refusal:
 def refusal_of(error: grpc.RpcError) -> Refusal:
     status = rpc_status.from_call(error)
     assert status is not None, f"an error without details: {error}"
+    return refusal_of_status(status)
+
+
+def refusal_of_status(status: status_pb2.Status) -> Refusal:
     result = Refusal(code_pb2.Code.Name(status.code), message=status.message)
     for detail in status.details:
         info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
@@ -158,7 +162,7 @@ def refusal_of(error: grpc.RpcError) -> Refusal:
             result.reason, result.metadata = info.reason, dict(info.metadata)
         elif detail.Unpack(request):
             result.fields = [violation.field for violation in request.field_violations]
-    assert result.reason, f"an error without a reason: {error}"
+    assert result.reason, f"an error without a reason: {status}"
     assert result.message
     return result
 

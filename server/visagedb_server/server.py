@@ -101,7 +101,12 @@ class Server:
             IdentityService(database, extractor), server
         )
         search_pb2_grpc.add_SearchServiceServicer_to_server(
-            SearchService(database, extractor), server
+            SearchService(
+                database,
+                extractor,
+                min(limits.STREAMS_MAX, max(1, config.threads // 4)),
+            ),
+            server,
         )
         clusters_pb2_grpc.add_ClusterServiceServicer_to_server(
             ClusterService(database, extractor, self._operations), server

@@ -20,7 +20,7 @@ from visagedb_indexer.gallery_values import SearchAnswer, SearchOptions
 from visagedb_indexer.store import GalleryRecord
 from visagedb_indexer.values import ExtractedFace, Extraction, FaceScope, ModelIdentity, Vector
 from visagedb_server import convert, names
-from visagedb_server.calls import deadline_of, not_supported
+from visagedb_server.calls import deadline_of
 from visagedb_server.decision import Trial, decide, false_positive_probability, threshold_for
 from visagedb_server.extraction import (
     ExtractOptions,
@@ -29,6 +29,7 @@ from visagedb_server.extraction import (
     choice_of_one,
     chosen_faces,
 )
+from visagedb_server.services.streams import Streams
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,29 +46,45 @@ class _ProbeFace:
 class SearchService(search_pb2_grpc.SearchServiceServicer):
     """Identification, verification, detection and embedding."""
 
-    def __init__(self, database: Database, extractor: Extractor) -> None:
+    def __init__(self, database: Database, extractor: Extractor, streams_max: int) -> None:
         self._database = database
         self._extractor = extractor
+        self._streams = Streams[
+            search_pb2.StreamIdentifyRequest, search_pb2.StreamIdentifyResponse
+        ](self._identify, search_pb2.StreamIdentifyResponse, streams_max)
 
     def Identify(  # noqa: N802
         self, request: search_pb2.IdentifyRequest, context: grpc.ServicerContext
     ) -> search_pb2.IdentifyResponse:
         """Searches a gallery for the faces of a probe."""
+        return self._identify(request, deadline_of(context))
+
+    def StreamIdentify(  # noqa: N802
+        self,
+        request_iterator: Iterator[search_pb2.StreamIdentifyRequest],
+        context: grpc.ServicerContext,
+    ) -> Iterator[search_pb2.StreamIdentifyResponse]:
+        """Answers each probe as Identify does."""
+        return self._streams.run(request_iterator, context)
+
+    def _identify(
+        self, request: search_pb2.IdentifyRequest, deadline: float | None
+    ) -> search_pb2.IdentifyResponse:
         gallery = self._database.gallery(names.parse_gallery(request.gallery))
         options = SearchOptions(
             top_k=request.top_k or limits.TOP_K_DEFAULT,
             filter=request.filter,
             min_score=request.min_score if request.HasField("min_score") else None,
             exact=request.exact,
-            deadline=deadline_of(context),
+            deadline=deadline,
         )
         trial = Trial("identify", gallery.calibrations.searched_identities(request.filter))
         basis = threshold_for(request.operating_point, gallery, self._extractor, trial)
-        faces, width, height = self._probe_faces(request.probe, gallery, context)
+        faces, width, height = self._probe_faces(request.probe, gallery, deadline)
         _check_size(len(faces), options.top_k)
         response = search_pb2.IdentifyResponse(image_width=width, image_height=height)
-        for face in faces:
-            answer = gallery.identify(face.vector, options)
+        answers = gallery.identify_many([face.vector for face in faces], options)
+        for face, answer in zip(faces, answers, strict=True):
             response.identifications.append(_identification(gallery, face, answer, basis))
             if answer.candidates:
                 _set_probability(
@@ -81,14 +98,6 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
             response.exact = answer.exact
         return response
 
-    def StreamIdentify(  # noqa: N802
-        self,
-        request_iterator: Iterator[search_pb2.StreamIdentifyRequest],
-        context: grpc.ServicerContext,
-    ) -> Iterator[search_pb2.StreamIdentifyResponse]:
-        """Not implemented yet."""
-        raise not_supported("stream identification")
-
     def FindFaces(  # noqa: N802
         self, request: search_pb2.FindFacesRequest, context: grpc.ServicerContext
     ) -> search_pb2.FindFacesResponse:
@@ -97,7 +106,7 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         gallery = self._database.gallery(gallery_id)
         wanted = request.top_k or limits.TOP_K_DEFAULT
         validation.check_top_k(wanted)
-        probe = self._probe_face(request.probe, gallery, context)
+        probe = self._probe_face(request.probe, gallery, deadline_of(context))
         found = gallery.loose.find(
             probe.vector,
             # One more, because a stored probe finds itself.
@@ -130,8 +139,8 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
             gallery = self._database.gallery(names.parse_gallery(request.gallery))
         trial = Trial("verify")
         basis = threshold_for(request.operating_point, gallery, self._extractor, trial)
-        one = self._probe_face(request.probe, gallery, context)
-        other = self._probe_face(request.other, gallery, context)
+        one = self._probe_face(request.probe, gallery, deadline_of(context))
+        other = self._probe_face(request.other, gallery, deadline_of(context))
         score = max(-1.0, min(1.0, float(one.vector @ other.vector)))
         return search_pb2.VerifyResponse(
             decision=decide(score, basis),
@@ -157,7 +166,7 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         trial = Trial.of_identity(gallery, gallery.identity(identity_id).face_count)
         basis = threshold_for(request.operating_point, gallery, self._extractor, trial)
         generation = gallery.counters.generation
-        probe = self._probe_face(request.probe, gallery, context)
+        probe = self._probe_face(request.probe, gallery, deadline_of(context))
         score, best = gallery.compare(probe.vector, identity_id)
         return search_pb2.VerifyResponse(
             decision=decide(score, basis),
@@ -210,24 +219,24 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         return response
 
     def _probe_faces(
-        self, probe: types_pb2.Probe, gallery: Gallery, context: grpc.ServicerContext
+        self, probe: types_pb2.Probe, gallery: Gallery, deadline: float | None
     ) -> tuple[list[_ProbeFace], int, int]:
         if probe.WhichOneof("source") != "image":
-            return [self._probe_face(probe, gallery, context)], 0, 0
+            return [self._probe_face(probe, gallery, deadline)], 0, 0
         choice = choice_of_many(probe.face_selection)
-        found = self._read(probe.image, gallery.record, choice, context)
+        found = self._read(probe.image, gallery.record, choice, deadline)
         faces = [_from_image(face) for face in chosen_faces(found, choice)]
         return faces, found.width, found.height
 
     def _probe_face(
-        self, probe: types_pb2.Probe, gallery: Gallery | None, context: grpc.ServicerContext
+        self, probe: types_pb2.Probe, gallery: Gallery | None, deadline: float | None
     ) -> _ProbeFace:
         model = gallery.model if gallery else self._extractor.default_model()
         match probe.WhichOneof("source"):
             case "image":
                 choice = choice_of_one(probe.face_selection)
                 record = gallery.record if gallery else None
-                found = self._read(probe.image, record, choice, context)
+                found = self._read(probe.image, record, choice, deadline)
                 return _from_image(chosen_faces(found, choice)[0])
             case "template":
                 vector = convert.vector(probe.template, model)
@@ -257,9 +266,9 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         image: bytes,
         record: GalleryRecord | None,
         choice: Choice,
-        context: grpc.ServicerContext,
+        deadline: float | None,
     ) -> Extraction:
-        options = ExtractOptions(choice=choice, deadline=deadline_of(context))
+        options = ExtractOptions(choice=choice, deadline=deadline)
         if record is None:
             return self._extractor.extract_default(image, options)
         return self._extractor.extract(image, record, options)
