@@ -24,6 +24,7 @@ from visagedb._answers import (
     Identification,
     IdentifyResult,
     OperationStatus,
+    ProbeResult,
     Verification,
 )
 from visagedb._async_client import AsyncClient
@@ -225,6 +226,7 @@ __all__ = [
     "PermissionDeniedError",
     "Point",
     "ProbeInput",
+    "ProbeResult",
     "Quality",
     "RequestCancelledError",
     "RequestIdReusedError",

@@ -131,6 +131,29 @@ class IdentifyResult:
         return self.identifications[0].match if self.identifications else None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ProbeResult:
+    """What became of one of many probes: a result or an error, never both.
+
+    Attributes:
+        item_id: The caller's id of the probe; its place if none was given.
+        place: Where the probe was in the order in which probes were given, from 0.
+        result: The answer; None if it failed.
+        error: Why it failed: a `VisageError`, an `OSError` for an unreadable file, or a
+            `TypeError` for what is no probe.
+    """
+
+    item_id: str
+    place: int
+    result: IdentifyResult | None
+    error: Exception | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a result."""
+        return self.error is None
+
+
 @dataclass(frozen=True, slots=True)
 class FoundFace:
     """A stored face that is like a probe.

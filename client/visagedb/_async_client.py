@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from types import GenericAlias, TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 
 from visagedb import _bulk as bulk
+from visagedb._answers import ProbeResult
 from visagedb._api import audits as audits_api
 from visagedb._api import calibrations as calibrations_api
 from visagedb._api import changes as changes_api
@@ -19,11 +20,13 @@ from visagedb._api import galleries as galleries_api
 from visagedb._api import health as health_api
 from visagedb._api import identities as identities_api
 from visagedb._api import search as search_api
-from visagedb._call import Call, Pages, Started
+from visagedb._api import streams as streams_api
+from visagedb._call import Call, Pages, Started, Stream
 from visagedb._channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, channel_options
 from visagedb._errors import ServerUnreachableError, VisageError
 from visagedb._methods import as_method
 from visagedb._operation import AsyncOperation
+from visagedb._streaming import AsyncStream
 from visagedb._translate import error_from_rpc
 from visagedb._values import FaceSelection
 
@@ -70,6 +73,16 @@ class _Connection:
             raise error_from_rpc(error, self.address) from error
         return call.convert(answer)
 
+    def stream(self, stream: Stream[T]) -> AsyncIterator[T]:
+        if self._closed:
+            raise RuntimeError("this client is closed")
+        method: Callable[..., Any] = self._channel.stream_stream(
+            stream.path,
+            request_serializer=lambda request: request.SerializeToString(),
+            response_deserializer=stream.response_type.FromString,
+        )
+        return AsyncStream(stream, self.address).run(method)
+
     async def close(self) -> None:
         self._closed = True
         await self._channel.close()
@@ -108,6 +121,16 @@ def _starting(
         return AsyncOperation(self, await self._connection.run(function(*args, **kwargs).call))
 
     return as_method(run, function, lambda answer: GenericAlias(AsyncOperation, (answer,)))
+
+
+def _streaming(
+    function: Callable[P, Stream[T]],
+) -> Callable[Concatenate["AsyncClient", P], AsyncIterator[T]]:
+    def run(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        # Wrong arguments are reported by the call itself, not by the first iteration.
+        return self._connection.stream(function(*args, **kwargs))
+
+    return as_method(run, function, lambda answer: GenericAlias(AsyncIterator, (answer,)))
 
 
 class AsyncClient:
@@ -191,6 +214,7 @@ class AsyncClient:
     undo_change = _method(changes_api.undo_change)
 
     identify = _method(search_api.identify)
+    stream_identify = _streaming(streams_api.stream_identify)
     find_faces = _method(search_api.find_faces)
     verify = _method(search_api.verify)
     detect = _method(search_api.detect)
@@ -209,6 +233,19 @@ class AsyncClient:
     get_operation = _method(clusters_api.get_operation)
     list_operations = _listing(clusters_api.list_operations)
     cancel_operation = _method(clusters_api.cancel_operation)
+
+    async def identify_many(
+        self,
+        gallery: str,
+        probes: Iterable[streams_api.ProbeItem] | AsyncIterable[streams_api.ProbeItem],
+        **options: Any,
+    ) -> list[ProbeResult]:
+        """Searches a gallery for many probes; a result for each, in their order.
+
+        See `Client.identify_many`.
+        """
+        results = self.stream_identify(gallery, probes, **options)
+        return sorted([one async for one in results], key=lambda result: result.place)
 
     def enroll_many(
         self,

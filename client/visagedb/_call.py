@@ -1,10 +1,10 @@
 """One remote call as a value: what to send, where, and how to read the answer.
 
 Every method of the API is written once, as a function in `visagedb._api` that returns a
-`Call` (or `Pages`, or `Started`). The two clients differ only in how they run it.
+`Call` (or `Pages`, `Started` or `Stream`). The two clients differ only in how they run it.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -81,3 +81,27 @@ class Started(Generic[T_co]):
     """
 
     call: Call[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream(Generic[T_co]):
+    """Many requests over one connection, with a result of type `T_co` for each, in any order.
+
+    Attributes:
+        path: ``/package.Service/Method``.
+        items: What the caller gave.
+        request: Makes what is sent, of the item id on the wire and an item.
+        response_type: The protobuf class of an answer, which has the item id.
+        result: Makes the client's value of an item, its place from 0, and its answer or the
+            error that kept it from being sent.
+        in_flight: How many items may be without a result.
+        timeout: Seconds for the whole stream; None for no limit.
+    """
+
+    path: str
+    items: Iterable[Any] | AsyncIterable[Any]
+    request: Callable[[str, Any], Message]
+    response_type: type[Message]
+    result: Callable[[Any, int, Any], T_co]
+    in_flight: int
+    timeout: float | None

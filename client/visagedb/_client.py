@@ -1,7 +1,7 @@
 """The blocking client."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from types import GenericAlias, TracebackType
@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import grpc
 
 from visagedb import _bulk as bulk
+from visagedb._answers import ProbeResult
 from visagedb._api import audits as audits_api
 from visagedb._api import calibrations as calibrations_api
 from visagedb._api import changes as changes_api
@@ -19,11 +20,13 @@ from visagedb._api import galleries as galleries_api
 from visagedb._api import health as health_api
 from visagedb._api import identities as identities_api
 from visagedb._api import search as search_api
-from visagedb._call import Call, Pages, Started
+from visagedb._api import streams as streams_api
+from visagedb._call import Call, Pages, Started, Stream
 from visagedb._channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, channel_options
 from visagedb._errors import RequestCancelledError, ServerUnreachableError, VisageError
 from visagedb._methods import as_method
 from visagedb._operation import Operation
+from visagedb._streaming import BlockingStream
 from visagedb._translate import error_from_rpc
 from visagedb._values import FaceSelection
 
@@ -70,6 +73,16 @@ class _Connection:
             raise error_from_rpc(error, self.address) from error
         return call.convert(answer)
 
+    def stream(self, stream: Stream[T]) -> Iterator[T]:
+        if self._closed:
+            raise RuntimeError("this client is closed")
+        method: Callable[..., Any] = self._channel.stream_stream(
+            stream.path,
+            request_serializer=lambda request: request.SerializeToString(),
+            response_deserializer=stream.response_type.FromString,
+        )
+        return BlockingStream(stream, self.address).run(method)
+
     def close(self) -> None:
         self._closed = True
         self._channel.close()
@@ -99,6 +112,16 @@ def _starting(
         return Operation(self, self._connection.run(function(*args, **kwargs).call))
 
     return as_method(run, function, lambda answer: GenericAlias(Operation, (answer,)))
+
+
+def _streaming(
+    function: Callable[P, Stream[T]],
+) -> Callable[Concatenate["Client", P], Iterator[T]]:
+    def run(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        # Wrong arguments are reported by the call itself, not by the first iteration.
+        return self._connection.stream(function(*args, **kwargs))
+
+    return as_method(run, function, lambda answer: GenericAlias(Iterator, (answer,)))
 
 
 class Client:
@@ -185,6 +208,7 @@ class Client:
     undo_change = _method(changes_api.undo_change)
 
     identify = _method(search_api.identify)
+    stream_identify = _streaming(streams_api.stream_identify)
     find_faces = _method(search_api.find_faces)
     verify = _method(search_api.verify)
     detect = _method(search_api.detect)
@@ -203,6 +227,22 @@ class Client:
     get_operation = _method(clusters_api.get_operation)
     list_operations = _listing(clusters_api.list_operations)
     cancel_operation = _method(clusters_api.cancel_operation)
+
+    def identify_many(
+        self,
+        gallery: str,
+        probes: Iterable[streams_api.ProbeItem] | AsyncIterable[streams_api.ProbeItem],
+        **options: Any,
+    ) -> list[ProbeResult]:
+        """Searches a gallery for many probes; a result for each, in their order.
+
+        Args:
+            gallery: Id of the gallery.
+            probes: As for `stream_identify`.
+            options: As for `stream_identify`.
+        """
+        results = self.stream_identify(gallery, probes, **options)
+        return sorted(results, key=lambda result: result.place)
 
     def enroll_many(
         self,
