@@ -89,13 +89,13 @@ def test_an_internal_error_tells_the_caller_nothing_of_it(
 
 def test_a_deadline_ends_the_call(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     deadlines = []
-    identify = Gallery.identify
+    identify = Gallery.identify_many
 
-    def noted(self: Gallery, probe: object, options: object) -> object:
+    def noted(self: Gallery, probes: object, options: object) -> object:
         deadlines.append(options.deadline)
-        return identify(self, probe, options)
+        return identify(self, probes, options)
 
-    monkeypatch.setattr(Gallery, "identify", noted)
+    monkeypatch.setattr(Gallery, "identify_many", noted)
     request = search_pb2.IdentifyRequest(gallery="galleries/people")
     request.probe.template.vector = VECTORS[0].tobytes()
     api.search.Identify(request, timeout=100)
@@ -104,7 +104,7 @@ def test_a_deadline_ends_the_call(api: Api, monkeypatch: pytest.MonkeyPatch) -> 
     api.search.Identify(request)
     assert deadlines.pop() is None
     go_on = threading.Event()
-    monkeypatch.setattr(Gallery, "identify", lambda *_: go_on.wait(60))
+    monkeypatch.setattr(Gallery, "identify_many", lambda *_: go_on.wait(60))
     with pytest.raises(grpc.RpcError) as caught:
         api.search.Identify(request, timeout=0.2)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
