@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from visagedb_indexer import limits
 from visagedb_indexer.clock import now_us
-from visagedb_indexer.clustering import GraphBuilder, PldaModel, for_gallery
+from visagedb_indexer.clustering import GraphBuilder, PldaModel, for_gallery, shipped_model
 from visagedb_indexer.errors import GalleryTooLargeError
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.gallery_audit import Finding, LabelledFaces, find
@@ -32,7 +32,6 @@ def audit_gallery(
     kinds: Collection[FindingKind],
     filter_text: str,
     progress: Progress,
-    shipped: PldaModel | None = None,
 ) -> AuditRecord:
     """Looks for identities that are one person, wrong labels, and faces that match too many.
 
@@ -42,7 +41,6 @@ def audit_gallery(
         kinds: What to look for.
         filter_text: Only faces of the identities that pass.
         progress: Told how far it is.
-        shipped: The PLDA model of the gallery's embedding model, if there is one.
 
     Raises:
         GalleryTooLargeError: There are too many faces.
@@ -65,6 +63,8 @@ def audit_gallery(
     findings: list[Finding] = []
     floor = 1.0
     if len(ordinals):
+        made_by = gallery.model
+        shipped = shipped_model(made_by.name, made_by.version)
         faces = _compared(vectors, owners, shipped, progress)
         floor = faces.floor
         findings = find(faces, kinds, lambda: progress(_COMPARED, "weighing the evidence"))

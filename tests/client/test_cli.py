@@ -49,6 +49,13 @@ def test_galleries(cli: Cli) -> None:
     assert cli.json("gallery", "show", "staff")["stats"]["search"]["state"] == "exact"
     assert "staff" in cli("gallery", "list")
     assert "mine@1" in cli("gallery", "show", "staff")
+    changed = cli.json("gallery", "update", "staff", "--threshold", "0.5", "--fusion", "maximum")[
+        "gallery"
+    ]
+    assert (changed["threshold"], changed["score_fusion"]) == (0.5, "maximum")
+    changed = cli.json("gallery", "update", "staff", "--no-threshold", "--display-name", "Us")
+    assert (changed["gallery"]["threshold"], changed["gallery"]["display_name"]) == (None, "Us")
+    assert changed["gallery"]["score_fusion"] == "maximum"
     assert cli.json("gallery", "delete", "staff") == {"deleted": "staff"}
     error = cli.json("gallery", "show", "staff", code=1)["error"]
     assert error["reason"] == "GALLERY_NOT_FOUND"

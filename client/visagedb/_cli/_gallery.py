@@ -11,6 +11,7 @@ from visagedb._cli._options import FusionOption, GalleryArgument
 from visagedb._cli._session import Session, command
 from visagedb._cli._tables import facts, listing, when
 from visagedb._resources import Gallery, GalleryStats
+from visagedb._values import UNSET
 
 app = typer.Typer(name="gallery", help="Galleries: sets of people.", no_args_is_help=True)
 _audit.register(app)
@@ -85,6 +86,39 @@ def show(session: Session, gallery: GalleryArgument) -> None:
     found = session.client.get_gallery(gallery)
     stats = session.client.gallery_stats(gallery)
     session.show({"gallery": found, "stats": stats}, _facts(found, stats))
+
+
+@command(app, "update")
+def update(
+    session: Session,
+    gallery: GalleryArgument,
+    display_name: Annotated[str | None, typer.Option(help="Name for people.")] = None,
+    fusion: FusionOption = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="The gallery's own decision threshold, a cosine.")
+    ] = None,
+    no_threshold: Annotated[
+        bool, typer.Option("--no-threshold", help="Go back to the calibration's or the model's.")
+    ] = False,
+    mate_loss_bound: Annotated[
+        float | None,
+        typer.Option(
+            help="Fraction of the mates that the compact scan may lose; 0 for the default."
+        ),
+    ] = None,
+) -> None:
+    """Change settings of a gallery; what is not given stays as it is."""
+    if no_threshold and threshold is not None:
+        raise typer.BadParameter("give a threshold or --no-threshold, not both")
+    keep_threshold = threshold is None and not no_threshold
+    changed = session.client.update_gallery(
+        gallery,
+        display_name=UNSET if display_name is None else display_name,
+        threshold=UNSET if keep_threshold else threshold,
+        score_fusion=UNSET if fusion is None else fusion.value,
+        mate_loss_bound=UNSET if mate_loss_bound is None else mate_loss_bound,
+    )
+    session.show({"gallery": changed}, _facts(changed))
 
 
 @command(app, "delete")
