@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from queue import SimpleQueue
@@ -10,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 import grpc
 
 from visagedb._call import Stream
-from visagedb._errors import VisageError
+from visagedb._errors import DeadlineExceededError, UnavailableError, VisageError
 from visagedb._translate import error_from_rpc
 
 T = TypeVar("T")
@@ -115,11 +116,14 @@ class AsyncStream(Generic[T]):
         self._address = address
         self._under_way = _UnderWay(stream)
         self._room = asyncio.Semaphore(stream.in_flight)
+        self._started = 0.0
+        self._stopped = False
         self._results: asyncio.Queue[Any] = asyncio.Queue()
         self._failure: BaseException | None = None
 
     async def run(self, method: Callable[..., Any]) -> AsyncIterator[T]:
         """The results, until there are no more."""
+        self._started = time.monotonic()
         call = method(self._requests(), timeout=self._stream.timeout)
         taking = asyncio.create_task(self._take(call))
         try:
@@ -131,6 +135,9 @@ class AsyncStream(Generic[T]):
             if self._failure is not None:
                 raise self._failure
         finally:
+            # gRPC goes on asking for requests until there are no more.
+            self._stopped = True
+            self._room.release()
             call.cancel()
             taking.cancel()
             with suppress(asyncio.CancelledError):
@@ -140,6 +147,8 @@ class AsyncStream(Generic[T]):
         try:
             async for item in _each(self._stream.items):
                 await self._room.acquire()
+                if self._stopped:
+                    return
                 wire_id, make = self._under_way.begin(item)
                 try:
                     # In a thread, because a file may have to be read for it.
@@ -156,11 +165,27 @@ class AsyncStream(Generic[T]):
             async for answer in call:
                 self._results.put_nowait(self._under_way.result(answer.item_id, answer))
         except grpc.RpcError as error:
-            self._results.put_nowait(error_from_rpc(error, self._address))
+            self._results.put_nowait(self._typed(error))
         except Exception as error:  # noqa: BLE001 (raised where the caller iterates)
             self._results.put_nowait(error)
         else:
             self._results.put_nowait(_END)
+
+    def _typed(self, error: grpc.RpcError) -> VisageError:
+        """Why the stream ended.
+
+        When a stream ends while a request is being written, grpc.aio loses the reason and
+        reports an internal error; the clock tells a deadline from a lost connection.
+        """
+        typed = error_from_rpc(error, self._address)
+        if not typed.message.startswith("Internal error from Core"):
+            return typed
+        timeout, elapsed = self._stream.timeout, time.monotonic() - self._started
+        if timeout is not None and elapsed >= timeout:
+            code = "DEADLINE_EXCEEDED"
+            return DeadlineExceededError("the stream took too long", code=code, reason=code)
+        code = "UNAVAILABLE"
+        return UnavailableError("the server ended the stream", code=code, reason=code)
 
 
 async def _each(items: Any) -> AsyncIterator[Any]:
