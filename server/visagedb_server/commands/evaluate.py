@@ -10,6 +10,7 @@ from visagedb import VisageError
 from visagedb._cli._options import OneFace
 from visagedb._cli._session import Session
 from visagedb._cli._session import command as session_command
+from visagedb_indexer import defaults
 from visagedb_indexer.errors import IndexerError
 
 
@@ -72,8 +73,11 @@ def evaluate(
         OneFace, typer.Option("--face", help="Which face of an image that shows several.")
     ] = OneFace.ONLY,
     flip: Annotated[
-        bool, typer.Option("--flip", help="Average each template with that of the mirror image.")
-    ] = False,
+        bool,
+        typer.Option(
+            help="Average each template with that of the mirror image, as new galleries do."
+        ),
+    ] = defaults.FLIP_AVERAGING,
     precision: Annotated[
         PrecisionOption, typer.Option(help="Arithmetic of the model.")
     ] = PrecisionOption.FLOAT32,

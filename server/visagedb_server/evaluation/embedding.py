@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from visagedb_indexer import defaults
 from visagedb_indexer.choice import Choice, chosen
 from visagedb_indexer.errors import (
     ImageCrashedWorkerError,
@@ -45,7 +46,7 @@ class EmbeddingOptions:
     model: str
     cards: tuple[Path, ...] = ()
     choice: Choice = Choice.ONLY
-    flip: bool = False
+    flip: bool = defaults.FLIP_AVERAGING
     precision: str = "float32"
     workers: int = 1
     cache: Path | None = None

@@ -3,7 +3,7 @@
 import grpc
 
 from visagedb.v1 import galleries_pb2, galleries_pb2_grpc
-from visagedb_indexer import limits
+from visagedb_indexer import defaults, limits
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.database import Database
 from visagedb_indexer.errors import CalibrationNotFoundError
@@ -13,7 +13,7 @@ from visagedb_indexer.validation import check_label_key
 from visagedb_indexer.values import ModelIdentity
 from visagedb_server import convert, convert_calibration, names, paging
 from visagedb_server.calls import not_supported
-from visagedb_server.extraction import FLIP_AVERAGING_DEFAULT, Extractor
+from visagedb_server.extraction import Extractor
 from visagedb_server.operations import Job, Operations
 
 _CHANGEABLE = ("display_name", "threshold", "score_fusion", "mate_loss_bound")
@@ -61,7 +61,7 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
         """What was asked for; else what identifies best, where this server makes the vectors."""
         if asked.HasField("embedding"):
             return asked.embedding.flip_averaging
-        return FLIP_AVERAGING_DEFAULT and self._extractor.card(model.name) is not None
+        return defaults.FLIP_AVERAGING and self._extractor.card(model.name) is not None
 
     def GetGallery(  # noqa: N802
         self, request: galleries_pb2.GetGalleryRequest, context: grpc.ServicerContext
