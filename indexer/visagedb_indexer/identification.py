@@ -5,8 +5,10 @@ many threads that read records at once would take the interpreter's lock from ea
 every step.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from visagedb_indexer import limits, ranking
 from visagedb_indexer.errors import StorageCorruptError
@@ -14,6 +16,11 @@ from visagedb_indexer.gallery_values import SearchAnswer
 from visagedb_indexer.search import SCHEDULER, Lane, SearchEngine, SearchRequest
 from visagedb_indexer.store import GalleryStore
 from visagedb_indexer.values import Fusion
+
+
+_READING: Final = threading.Lock()
+"""Records are read by one thread at a time. Two would hand the interpreter's lock to and fro at
+every lookup, while a scan needs it hardly ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,7 @@ class Identification:
             [ranking.widened(request, moment.fusion) for request in requests]
         )
         answers: list[SearchAnswer | BaseException | None] = []
-        with self._store.read() as view:
+        with _READING, self._store.read() as view:
             for request, hits in zip(requests, found, strict=True):
                 if isinstance(hits, BaseException):
                     answers.append(hits)
