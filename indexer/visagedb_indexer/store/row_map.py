@@ -43,6 +43,10 @@ _PAGE_HEADER_BYTES: Final = 16
 _ADDRESS_BITS: Final = 47
 """What a process can address on 64-bit machines with four-level page tables."""
 _CAPACITY_MIN: Final = 256
+_READ_AHEAD_ROWS_MIN: Final = 2048
+"""Whoever gathers so many rows reads whole stretches of the file, as a build does."""
+_MADV_WILLNEED: Final = 3
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 OpenColumn: TypeAlias = Callable[[], AbstractContextManager[ColumnReader]]
 
@@ -80,6 +84,8 @@ class RowMap:
         blocks = ordinals // column.rows_per_block
         if len(ordinals) and (blocks.max() >= len(addresses) or not addresses[blocks].all()):
             raise StorageCorruptError(f"a block of {column.database.name.decode()} is missing")
+        if len(ordinals) >= _READ_AHEAD_ROWS_MIN:
+            _will_need(addresses[np.unique(blocks)], column.row_bytes * column.rows_per_block)
         offsets = ordinals % column.rows_per_block * column.row_bytes
         rows: NDArray[np.void] = self._rows[
             (addresses[blocks] - _PAGE_HEADER_BYTES + offsets) // self._step
@@ -125,6 +131,23 @@ class RowMap:
             grown[: len(self._addresses)] = self._addresses
             self._addresses = grown
         self._addresses[block] = address
+
+
+def _will_need(addresses: NDArray[np.int64], block_bytes: int) -> None:
+    """Tells the system to read blocks that are not in memory, all at once.
+
+    Without it every page is fetched by a fault of its own, one after another.
+    """
+    first = addresses - addresses % _PAGE_BYTES
+    ends = addresses + block_bytes
+    # Blocks that follow each other in the file are one stretch.
+    breaks = np.flatnonzero(first[1:] > ends[:-1] + _PAGE_BYTES) + 1
+    for start, end in zip(
+        first[np.append(0, breaks)], ends[np.append(breaks - 1, -1)], strict=True
+    ):
+        length = ctypes.c_size_t(int(end - start))
+        # It is a hint: if it is refused, the pages come one by one.
+        _LIBC.madvise(ctypes.c_void_p(int(start)), length, _MADV_WILLNEED)
 
 
 def _address_space(row_bytes: int, step: int) -> NDArray[np.void]:
