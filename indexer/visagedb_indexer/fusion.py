@@ -19,6 +19,8 @@ ADAPTIVE_SHARPNESS: Final = 3.0
 QUALITY_UNKNOWN: Final = 0.5
 """Quality of a face that came as a vector."""
 _LENGTH_MIN: Final = 1e-6
+_SCORES_AT_ONCE: Final = 1 << 20
+"""Cosines of many probes that are fused together: as much as stays near the processor."""
 
 
 def fused_scores(
@@ -54,17 +56,95 @@ def fused_scores(
     return clipped
 
 
+def fused_score_matrix(
+    probes: Vector,
+    vectors: Vector,
+    starts: NDArray[np.int64],
+    fusion: Fusion,
+    qualities: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """What `fused_scores` gives, for many probes against the same identities.
+
+    Args:
+        probes: Shape (probes, dimension), unit length.
+        vectors: As for `fused_scores`, and so is everything that follows.
+        starts: Of each identity's faces.
+        fusion: How.
+        qualities: Of the faces.
+
+    Returns:
+        Cosines, shape (probes, identities), float32.
+    """
+    fused: NDArray[np.float32]
+    if fusion in (Fusion.MEAN_VECTOR, Fusion.QUALITY_WEIGHTED):
+        weights = _fixed_weights(len(vectors), fusion, qualities)
+        sums = np.add.reduceat(weights[:, None] * vectors, starts, axis=0)
+        lengths = np.maximum(np.linalg.norm(sums, axis=1), _LENGTH_MIN)
+        fused = probes @ (sums / lengths[:, None]).T
+    else:
+        fused = np.empty((len(probes), len(starts)), dtype=np.float32)
+        counts = np.diff(np.append(starts, len(vectors)))
+        for count in np.unique(counts):
+            alike = np.flatnonzero(counts == count)
+            step = max(1, _SCORES_AT_ONCE // (int(count) * max(1, len(probes))))
+            for begin in range(0, len(alike), step):
+                identities = alike[begin : begin + step]
+                faces = vectors[starts[identities][:, None] + np.arange(count)]
+                fused[:, identities] = _fused_together(probes, faces, fusion).T
+    clipped: NDArray[np.float32] = np.clip(fused, -1.0, 1.0, out=fused)
+    return clipped
+
+
+def _fused_together(probes: Vector, faces: Vector, fusion: Fusion) -> NDArray[np.float32]:
+    """Fused scores of identities that have equally many faces.
+
+    Args:
+        probes: Shape (probes, dimension).
+        faces: Shape (identities, faces of each, dimension).
+        fusion: One that depends on the probe.
+
+    Returns:
+        Shape (identities, probes).
+    """
+    count = faces.shape[1]
+    scores = (faces.reshape(-1, faces.shape[2]) @ probes.T).reshape(len(faces), count, len(probes))
+    fused: NDArray[np.float32]
+    if fusion is Fusion.MAXIMUM or count == 1:
+        fused = scores.max(axis=1)
+    elif fusion is Fusion.MEAN_OF_BEST:
+        best = min(count, BEST_COUNT)
+        fused = np.partition(scores, count - best, axis=1)[:, -best:].mean(axis=1)
+    else:
+        # The squared length of a weighted sum needs the cosines between its faces, no vectors.
+        weights = _adaptive_weights(scores)
+        squares = np.sum(weights * (faces @ faces.transpose(0, 2, 1) @ weights), axis=1)
+        lengths = np.sqrt(np.maximum(squares, np.float32(_LENGTH_MIN**2)))
+        fused = np.sum(weights * scores, axis=1) / lengths
+    return fused
+
+
 def _weights(
     scores: NDArray[np.float32], fusion: Fusion, qualities: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
     """How much each face counts; only ratios within an identity matter."""
     if fusion is Fusion.ADAPTIVE_MEAN:
-        weights: NDArray[np.float32] = np.exp(np.float32(ADAPTIVE_SHARPNESS) * scores)
-        return weights
+        return _adaptive_weights(scores)
+    return _fixed_weights(len(scores), fusion, qualities)
+
+
+def _adaptive_weights(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    weights: NDArray[np.float32] = np.exp(np.float32(ADAPTIVE_SHARPNESS) * scores)
+    return weights
+
+
+def _fixed_weights(
+    faces: int, fusion: Fusion, qualities: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    """Weights that are the same for every probe."""
     if fusion is Fusion.QUALITY_WEIGHTED and qualities is not None:
         known = np.nan_to_num(qualities, nan=QUALITY_UNKNOWN)
         return np.maximum(known, _LENGTH_MIN).astype(np.float32)
-    return np.ones_like(scores)
+    return np.ones(faces, dtype=np.float32)
 
 
 def _weighted_mean(

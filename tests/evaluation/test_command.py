@@ -108,7 +108,7 @@ def test_a_gallery(vector_server: Any, tmp_path: Path, capsys: pytest.CaptureFix
     pytest.importorskip("matplotlib")
     faces = made_up(25, 3)
     with visagedb.Client(vector_server.address) as client:
-        client.create_gallery("staff", model="mine@1", dimension=32)
+        client.create_gallery("staff", model="mine@1", dimension=32, score_fusion="mean_of_best")
         client.create_gallery("empty", model="mine@1", dimension=32)
         client.create_gallery("one", model="mine@1", dimension=32)
         for number, owner in enumerate(faces.owners.tolist()):
@@ -127,6 +127,21 @@ def test_a_gallery(vector_server: Any, tmp_path: Path, capsys: pytest.CaptureFix
     assert found["false_matches"][0]["one"]["name"].endswith(".jpg")
     assert "data:image" not in report.read_text()
     assert "staff" in report.read_text()
+    assert found["identification"]["protocol"]["fusion"] == "mean_of_best"
+    both = [*address, "--enrolled", "2", "--draws", "10"]
+    fnir = {}
+    for fusion in (None, "mean_of_best", "adaptive_mean", "maximum"):
+        chosen = [] if fusion is None else ["--fusion", fusion]
+        measured = document(capsys, "--gallery", "staff", *both, *chosen)
+        used = fusion or "mean_of_best"
+        assert measured["identification"]["protocol"]["fusion"] == used
+        assert measured["subject"]["options"]["several enrolled images"] == used
+        fnir[fusion] = measured["identification"]["points"][0]
+    assert fnir[None] == fnir["mean_of_best"] != fnir["adaptive_mean"]
+    assert run(["evaluate", "--gallery", "staff", *both, "--report", str(report)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "enrolled with up to 2 images each (mean_of_best)" in shown
+    assert "enrolled with up to 2 images each (mean_of_best)" in report.read_text()
     many = document(capsys, "--gallery", "staff", *address, "--enrolled", "3")
     assert many["identification"] is None
     assert "Nothing was measured of 1:N" in many["subject"]["notes"][0]

@@ -11,7 +11,6 @@ from visagedb_indexer import limits
 from visagedb_indexer.errors import LimitExceededError
 from visagedb_indexer.evaluation import (
     Bootstrap,
-    Fusion,
     InvalidPairListError,
     OpenSet,
     ScoredPairs,
@@ -21,12 +20,15 @@ from visagedb_indexer.evaluation import (
     drawn_people,
     evaluate_faces,
     evaluate_pairs,
+    identification,
     labelled_faces,
 )
 from visagedb_indexer.evaluation.bootstrap import interval_of_rate
 from visagedb_indexer.evaluation.comparisons import compare_all
 from visagedb_indexer.evaluation.identification import gallery_sizes, search_splits
 from visagedb_indexer.evaluation.quality import quality_effect
+from visagedb_indexer.fusion import fused_scores
+from visagedb_indexer.values import Fusion
 
 FEW = Settings(bootstrap=Bootstrap(draws=20))
 
@@ -96,6 +98,39 @@ def test_one_enrolled_image_against_plain_loops() -> None:
     assert np.all(np.diff(split.stranger_scores, axis=1) >= 0)
 
 
+@pytest.mark.parametrize("fusion", list(Fusion))
+def test_fused_searches_against_plain_loops(
+    fusion: Fusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identification, "_BLOCK_ROWS", 7)
+    faces = made_up(24, 4, noise=1.5)
+    of_person = np.arange(96).reshape(24, 4)
+    templates = [own[: 1 + number % 3] for number, own in enumerate(of_person[:18])]
+    probes = [own[3:] for own in of_person[:18]]
+    strangers = of_person[18:].ravel()
+    split = identification._search(faces, templates, probes, strangers, fusion)
+
+    def scores(probe: int) -> list[float]:
+        found = []
+        for enrolled in templates:
+            vectors, start = faces.vectors[enrolled], np.zeros(1, np.int64)
+            quality = faces.quality[enrolled].astype(np.float32)
+            cosines = vectors @ faces.vectors[probe]
+            found.append(float(fused_scores(cosines, vectors, start, fusion, quality)[0]))
+        return found
+
+    assert split.sizes.tolist() == [9, 18]
+    for row, (probe,) in enumerate(probes):
+        others = scores(probe)
+        of_mate = others.pop(row)
+        assert split.mated_scores[row] == pytest.approx(of_mate, abs=1e-5)
+        assert split.impostor_scores[row, 1] == pytest.approx(max(others), abs=1e-5)
+        assert split.mated_ranks[row] == 1 + sum(score >= of_mate for score in others)
+    for row, probe in enumerate(strangers.tolist()):
+        best = [max(scores(probe)[:size]) for size in (9, 18)]
+        np.testing.assert_allclose(split.stranger_scores[row], best, atol=1e-5)
+
+
 def test_the_figures_of_an_evaluation_agree_with_each_other() -> None:
     found = evaluate_faces(made_up(100, 4), FEW)
     point = found.verification.points[0]
@@ -126,7 +161,7 @@ def test_the_figures_of_an_evaluation_agree_with_each_other() -> None:
 def test_more_enrolled_images_find_more() -> None:
     faces = made_up(60, 5)
     found = []
-    for fusion, enrolled in ((Fusion.MAXIMUM, 1), (Fusion.MAXIMUM, 3), (Fusion.MEAN, 3)):
+    for fusion, enrolled in ((Fusion.MAXIMUM, 1), (Fusion.MAXIMUM, 3), (Fusion.MEAN_VECTOR, 3)):
         protocol = OpenSet(enrolled=enrolled, fusion=fusion)
         result = evaluate_faces(faces, replace(FEW, open_set=protocol)).identification
         assert result is not None

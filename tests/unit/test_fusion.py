@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from support import mates, random_vectors, unit
 
-from visagedb_indexer.fusion import ADAPTIVE_SHARPNESS, QUALITY_UNKNOWN, fused_scores
+from visagedb_indexer import fusion as fusion_module
+from visagedb_indexer.fusion import (
+    ADAPTIVE_SHARPNESS,
+    QUALITY_UNKNOWN,
+    fused_score_matrix,
+    fused_scores,
+)
 from visagedb_indexer.values import Fusion, Vector
 
 DIMENSION = 16
@@ -68,6 +74,22 @@ def test_a_face_of_unknown_quality_counts_half() -> None:
     assert fused_scores(scores, FACES, STARTS, fusion, unknown) == pytest.approx(
         fused_scores(scores, FACES, STARTS, fusion, known)
     )
+
+
+@pytest.mark.parametrize("fusion", list(Fusion))
+@pytest.mark.parametrize("known", [True, False])
+def test_many_probes_score_as_each_of_them(
+    fusion: Fusion, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qualities = QUALITIES if known else None
+    probes = np.concatenate([random_vectors(6, DIMENSION, seed=3), FACES[3:5]])
+    expected = [fused_scores(FACES @ p, FACES, STARTS, fusion, qualities) for p in probes]
+    for at_once in (1, 20, 1 << 20):
+        monkeypatch.setattr(fusion_module, "_SCORES_AT_ONCE", at_once)
+        found = fused_score_matrix(probes, FACES, STARTS, fusion, qualities)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert fused_score_matrix(probes[:0], FACES, STARTS, fusion).shape == (0, len(STARTS))
 
 
 def test_one_wrong_face_hurts_the_adaptive_mean_least() -> None:

@@ -17,7 +17,7 @@ from visagedb_indexer.evaluation.evaluate import (
     evaluate_pairs,
 )
 from visagedb_indexer.evaluation.folds import Fold, FoldAccuracy
-from visagedb_indexer.evaluation.identification import Fusion, OpenSet
+from visagedb_indexer.evaluation.identification import OpenSet
 from visagedb_indexer.evaluation.labelled import LabelledFaces, drawn_people, labelled_faces
 from visagedb_indexer.evaluation.mistakes import Mistake
 from visagedb_indexer.evaluation.open_set import (
@@ -34,7 +34,6 @@ __all__ = [
     "Evaluation",
     "Fold",
     "FoldAccuracy",
-    "Fusion",
     "Identification",
     "IdentificationPoint",
     "Interval",

@@ -86,7 +86,7 @@ def evaluate_faces(faces: LabelledFaces, settings: Settings) -> Evaluation:
     """
     splits = list(search_splits(faces, settings.open_set))
     # Numbers of faces differ between splits, so it can happen that some have no mated probe.
-    found = identification(splits, len(faces.people), settings.bootstrap)
+    found = identification(splits, settings.open_set, len(faces.people), settings.bootstrap)
     return _evaluation(compare_all(faces), faces.quality, found, None, settings)
 
 

@@ -12,25 +12,19 @@ N is the number of enrolled people (ISO/IEC 19795-1; NIST FRTE 1:N uses the same
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 import numpy as np
 
+from visagedb_indexer import defaults
 from visagedb_indexer.evaluation.labelled import LabelledFaces
 from visagedb_indexer.evaluation.rates import NEVER, Indices, Scores
-from visagedb_indexer.values import Vector
+from visagedb_indexer.fusion import fused_score_matrix
+from visagedb_indexer.values import Fusion, Vector
 
 _BLOCK_ROWS: Final = 1024
 SMALLEST_GALLERY: Final = 8
 SIZES_MAX: Final = 8
-
-
-class Fusion(StrEnum):
-    """How several enrolled faces of one person make one score."""
-
-    MAXIMUM = "maximum"
-    MEAN = "mean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +35,14 @@ class OpenSet:
         splits: Random divisions.
         strangers: Fraction of the people held out.
         enrolled: Faces enrolled of each person.
-        fusion: Of several enrolled faces: the best score, or the score of their mean vector.
+        fusion: How several enrolled faces of one person make one score.
         seed: Of the random generator.
     """
 
     splits: int = 10
     strangers: float = 1 / 3
     enrolled: int = 1
-    fusion: Fusion = Fusion.MAXIMUM
+    fusion: Fusion = defaults.FUSION
     seed: int = 0
 
 
@@ -128,13 +122,13 @@ def _search(
     fusion: Fusion,
 ) -> Searches:
     sizes = gallery_sizes(len(templates))
-    gallery, columns = _gallery(faces.vectors, templates, fusion)
+    gallery = _Gallery(faces, templates, fusion)
     mated = np.concatenate(probes)
     places = np.repeat(np.arange(len(probes)), [len(group) for group in probes])
     scores, ranks, impostors = [], [], []
     for begin in range(0, len(mated), _BLOCK_ROWS):
         part = slice(begin, begin + _BLOCK_ROWS)
-        found = _by_person(faces.vectors[mated[part]] @ gallery.T, columns)
+        found = gallery.scores(faces.vectors[mated[part]])
         rows = np.arange(len(found))
         of_mate = found[rows, places[part]]
         found[rows, places[part]] = NEVER
@@ -142,10 +136,7 @@ def _search(
         ranks.append(1 + np.sum(found >= of_mate[:, None], axis=1))
         impostors.append(_best_in_parts(found, sizes))
     best = [
-        _best_in_parts(
-            _by_person(faces.vectors[strangers[begin : begin + _BLOCK_ROWS]] @ gallery.T, columns),
-            sizes,
-        )
+        _best_in_parts(gallery.scores(faces.vectors[strangers[begin : begin + _BLOCK_ROWS]]), sizes)
         for begin in range(0, len(strangers), _BLOCK_ROWS)
     ]
     return Searches(
@@ -160,24 +151,28 @@ def _search(
     )
 
 
-def _gallery(
-    vectors: Vector, templates: list[Indices], fusion: Fusion
-) -> tuple[Vector, Indices | None]:
-    """The enrolled vectors, and where each person's begin if there may be several."""
-    lengths = np.array([len(group) for group in templates])
-    begins = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    stacked = vectors[np.concatenate(templates)]
-    if len(stacked) == len(templates):
-        return stacked, None
-    if fusion is Fusion.MAXIMUM:
-        return stacked, begins
-    sums = np.add.reduceat(stacked, begins, axis=0)
-    means = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
-    return means.astype(np.float32), None
+class _Gallery:
+    """The enrolled people of a split.
 
+    Args:
+        faces: All faces.
+        templates: Which of them are enrolled of each person, at least one.
+        fusion: How those of one person make one score.
+    """
 
-def _by_person(scores: Scores, begins: Indices | None) -> Scores:
-    return scores if begins is None else np.maximum.reduceat(scores, begins, axis=1)
+    def __init__(self, faces: LabelledFaces, templates: list[Indices], fusion: Fusion) -> None:
+        enrolled = np.concatenate(templates)
+        counts = np.array([len(group) for group in templates])
+        self._vectors = faces.vectors[enrolled]
+        self._qualities = faces.quality[enrolled].astype(np.float32)
+        self._starts = np.cumsum(counts) - counts
+        self._fusion = fusion
+
+    def scores(self, probes: Vector) -> Scores:
+        """Of each probe and person, shape (probes, people)."""
+        return fused_score_matrix(
+            probes, self._vectors, self._starts, self._fusion, self._qualities
+        )
 
 
 def _best_in_parts(scores: Scores, sizes: Indices) -> Scores:

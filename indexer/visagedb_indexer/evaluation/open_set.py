@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from visagedb_indexer.evaluation.bootstrap import Bootstrap, Interval, band_of, interval_of_rate
-from visagedb_indexer.evaluation.identification import Searches
+from visagedb_indexer.evaluation.identification import OpenSet, Searches
 from visagedb_indexer.evaluation.rates import (
     Floats,
     Indices,
@@ -113,7 +113,8 @@ class Identification:
     """All about one-to-many search.
 
     Attributes:
-        splits: How many were averaged.
+        protocol: How people and faces were divided.
+        splits: How many were averaged; those without mated probes are left out.
         enrolled_people: Mean over the splits, as the next two.
         mated_probes: Probes of enrolled people.
         stranger_probes: Probes of people who are not.
@@ -125,6 +126,7 @@ class Identification:
         forecast: Beyond the size that was measured.
     """
 
+    protocol: OpenSet
     splits: int
     enrolled_people: int
     mated_probes: int
@@ -139,6 +141,7 @@ class Identification:
 
 def identification(
     splits: Sequence[Searches],
+    protocol: OpenSet,
     people: int,
     bootstrap: Bootstrap,
     rates: Sequence[float] = FALSE_POSITIVE_RATES,
@@ -147,6 +150,7 @@ def identification(
 
     Args:
         splits: Searches whose galleries have the same sizes.
+        protocol: That they followed.
         people: How many there are in all.
         bootstrap: For the confidence intervals.
         rates: FPIR of the operating points, falling. One at which less than one false positive
@@ -169,6 +173,7 @@ def identification(
     sizes = _sizes(splits, people, bootstrap, kept[-1])
     lower, upper = band_of(draws[:, len(rates) :], measured[len(rates) :], counts)
     return Identification(
+        protocol=protocol,
         splits=len(splits),
         enrolled_people=int(splits[0].sizes[-1]),
         mated_probes=round(float(np.mean([len(s.mated_owners) for s in splits]))),

@@ -7,18 +7,11 @@ from typing import Annotated
 import typer
 
 from visagedb import VisageError
-from visagedb._cli._options import OneFace
+from visagedb._cli._options import Fusion, OneFace
 from visagedb._cli._session import Session
 from visagedb._cli._session import command as session_command
 from visagedb_indexer import defaults
 from visagedb_indexer.errors import IndexerError
-
-
-class FusionOption(StrEnum):
-    """How several enrolled images make one score."""
-
-    MAXIMUM = "maximum"
-    MEAN = "mean"
 
 
 class PrecisionOption(StrEnum):
@@ -96,8 +89,13 @@ def evaluate(
         int, typer.Option(help="1:N: images enrolled of each person.", min=1, max=100)
     ] = 1,
     fusion: Annotated[
-        FusionOption, typer.Option(help="1:N: score of a person with several enrolled images.")
-    ] = FusionOption.MAXIMUM,
+        Fusion | None,
+        typer.Option(
+            help="1:N: how several enrolled images of one person make one score; if not given, "
+            f"as the gallery does, and {defaults.FUSION} for images.",
+            show_default=False,
+        ),
+    ] = None,
     strangers: Annotated[
         float, typer.Option(help="1:N: fraction of the people held out.", min=0.01, max=0.9)
     ] = 0.33,
@@ -134,7 +132,7 @@ def evaluate(
         workers=workers,
         cache=cache,
         enrolled=enrolled,
-        fusion=fusion.value,
+        fusion=None if fusion is None else fusion.value,
         strangers=strangers,
         splits=splits,
         draws=draws,

@@ -20,13 +20,18 @@ from visagedb_indexer.choice import Choice
 from visagedb_indexer.evaluation import (
     Bootstrap,
     Evaluation,
-    Fusion,
     OpenSet,
     Settings,
     evaluate_faces,
     evaluate_pairs,
 )
-from visagedb_server.commands.evaluate_sources import folder_faces, gallery_faces, pair_list
+from visagedb_indexer.values import Fusion
+from visagedb_server.commands.evaluate_sources import (
+    FacesToEvaluate,
+    folder_faces,
+    gallery_faces,
+    pair_list,
+)
 from visagedb_server.evaluation.document import document
 from visagedb_server.evaluation.embedding import EmbeddingOptions
 from visagedb_server.evaluation.summary import summary
@@ -52,7 +57,7 @@ class Request:
     workers: int | None
     cache: Path | None
     enrolled: int
-    fusion: str
+    fusion: str | None
     strangers: float
     splits: int
     draws: int
@@ -70,7 +75,7 @@ def run(session: Session, request: Request) -> None:
     if request.report is not None:
         _prepare_report(request.report)
     subject, evaluation = _measure(session, request)
-    subject = replace(subject, options=_options(request))
+    subject = replace(subject, options=_options(request, evaluation))
     if evaluation.identification is None and request.pairs is None:
         enrolled = counted(request.enrolled, "image", "images")
         note = (
@@ -96,20 +101,10 @@ def _prepare_report(path: Path) -> None:
 
 
 def _measure(session: Session, request: Request) -> tuple[Subject, Evaluation]:
-    settings = Settings(
-        open_set=OpenSet(
-            splits=request.splits,
-            strangers=request.strangers,
-            enrolled=request.enrolled,
-            fusion=Fusion(request.fusion),
-            seed=request.seed,
-        ),
-        bootstrap=Bootstrap(request.draws, request.seed),
-    )
     shown = _Shown(session)
     if request.gallery is not None:
         faces = gallery_faces(session.client, request.gallery, request.seed, shown)
-        return faces.subject, _working(session, lambda: evaluate_faces(faces.faces, settings))
+        return faces.subject, _evaluated(session, request, faces)
     embedding = EmbeddingOptions(
         model=request.model,
         cards=request.cards,
@@ -121,13 +116,28 @@ def _measure(session: Session, request: Request) -> tuple[Subject, Evaluation]:
     )
     if request.pairs is not None:
         listed = pair_list(request.pairs, request.folder, embedding, shown)
-        return listed.subject, _working(session, lambda: evaluate_pairs(listed.pairs, settings))
+        pairs = Settings(bootstrap=Bootstrap(request.draws, request.seed))
+        return listed.subject, _working(session, lambda: evaluate_pairs(listed.pairs, pairs))
     assert request.folder is not None, "the command line asks for one of the three"
     found = folder_faces(request.folder, embedding, request.seed, shown)
-    return found.subject, _working(session, lambda: evaluate_faces(found.faces, settings))
+    return found.subject, _evaluated(session, request, found)
 
 
-def _options(request: Request) -> dict[str, str]:
+def _evaluated(session: Session, request: Request, found: FacesToEvaluate) -> Evaluation:
+    settings = Settings(
+        open_set=OpenSet(
+            splits=request.splits,
+            strangers=request.strangers,
+            enrolled=request.enrolled,
+            fusion=found.fusion if request.fusion is None else Fusion(request.fusion),
+            seed=request.seed,
+        ),
+        bootstrap=Bootstrap(request.draws, request.seed),
+    )
+    return _working(session, lambda: evaluate_faces(found.faces, settings))
+
+
+def _options(request: Request, evaluation: Evaluation) -> dict[str, str]:
     """The settings that decide the figures, as the report lists them."""
     options = {}
     if request.gallery is None:
@@ -136,8 +146,8 @@ def _options(request: Request) -> dict[str, str]:
         options["precision"] = request.precision
     if request.pairs is None:
         options["images enrolled of each person"] = str(request.enrolled)
-        if request.enrolled > 1:
-            options["several enrolled images"] = request.fusion
+        if evaluation.identification is not None:
+            options["several enrolled images"] = evaluation.identification.protocol.fusion
         options["strangers"] = f"{request.strangers:.0%} of the people"
         options["random splits"] = str(request.splits)
     options["repetitions for intervals"] = str(request.draws)

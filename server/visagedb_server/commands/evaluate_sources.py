@@ -8,9 +8,9 @@ from typing import Final, Protocol, TypeVar
 
 import numpy as np
 
-from visagedb import Client, Face, Identity, IdentityNotFoundError
+from visagedb import Client, Face, Identity, IdentityNotFoundError, ScoreFusion
 from visagedb._cli._people import Photo, read_album
-from visagedb_indexer import limits
+from visagedb_indexer import defaults, limits
 from visagedb_indexer.evaluation import (
     LabelledFaces,
     NothingToEvaluateError,
@@ -19,7 +19,7 @@ from visagedb_indexer.evaluation import (
     labelled_faces,
 )
 from visagedb_indexer.evaluation.rates import SCORE_MIN
-from visagedb_indexer.values import Vector
+from visagedb_indexer.values import Fusion, Vector
 from visagedb_server.evaluation.embedding import EmbeddingOptions, FolderEmbedder
 from visagedb_server.evaluation.pair_lists import read_pair_list
 from visagedb_server.evaluation.values import (
@@ -46,10 +46,11 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FacesToEvaluate:
-    """Faces, and what to say about them."""
+    """Faces, what to say about them, and how those of one person make one score."""
 
     subject: Subject
     faces: LabelledFaces
+    fusion: Fusion = defaults.FUSION
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -208,7 +209,12 @@ def gallery_faces(client: Client, gallery: str, seed: int, progress: Progress) -
         notes=tuple(notes),
         references=tuple(references),
     )
-    return FacesToEvaluate(subject, faces)
+    return FacesToEvaluate(subject, faces, _fusion(found.score_fusion))
+
+
+def _fusion(of_gallery: ScoreFusion) -> Fusion:
+    # A server may know more fusions than this program.
+    return defaults.FUSION if of_gallery is ScoreFusion.UNKNOWN else Fusion(of_gallery.value)
 
 
 def _faces_of(client: Client, gallery: str, identity: Identity) -> Iterable[Face]:

@@ -14,7 +14,7 @@ from visagedb_indexer.evaluation import (
     Verification,
 )
 from visagedb_server.evaluation import findings, plots
-from visagedb_server.evaluation.words import one_in, percent, spread, target
+from visagedb_server.evaluation.words import enrolment, one_in, percent, spread, target
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,8 @@ def _identification(found: Identification) -> Section:
                 "FNIR against FPIR",
                 plots.open_set,
                 found,
-                f"{found.mated_probes:,} searches for enrolled people and "
+                f"{found.enrolled_people:,} people enrolled {enrolment(found.protocol)}; "
+                f"{found.mated_probes:,} searches for them and "
                 f"{found.stranger_probes:,} for strangers in each of {found.splits} random splits. "
                 "Found means: first, and above the threshold.",
             ),

@@ -10,7 +10,7 @@ from rich.text import Text
 from visagedb_indexer.evaluation import Evaluation, Identification, Verification
 from visagedb_server.evaluation.findings import findings, reliability_note
 from visagedb_server.evaluation.values import Subject
-from visagedb_server.evaluation.words import counted, one_in, percent, spread, target
+from visagedb_server.evaluation.words import counted, enrolment, one_in, percent, spread, target
 
 _FAILURES_SHOWN = 10
 
@@ -68,9 +68,10 @@ def _verification(found: Verification) -> Iterator[RenderableType]:
 def _identification(found: Identification) -> Iterator[RenderableType]:
     first, last = found.ranks[0], found.ranks[-1]
     yield Text(
-        f"1:N, {found.enrolled_people:,} people enrolled, {found.mated_probes:,} searches for "
-        f"them and {found.stranger_probes:,} for strangers, mean of {found.splits} splits; mate "
-        f"at rank 1: {percent(first.rate)}, among the first {last.rank}: {percent(last.rate)}"
+        f"1:N, {found.enrolled_people:,} people enrolled {enrolment(found.protocol)}, "
+        f"{found.mated_probes:,} searches for them and {found.stranger_probes:,} for strangers, "
+        f"mean of {found.splits} splits; mate at rank 1: {percent(first.rate)}, among the first "
+        f"{last.rank}: {percent(last.rate)}"
     )
     table = _table("FPIR", "threshold", "FNIR", "95%")
     for point in found.points:

@@ -2,7 +2,7 @@
 
 import math
 
-from visagedb_indexer.evaluation import Interval
+from visagedb_indexer.evaluation import Interval, OpenSet
 
 
 def percent(rate: float) -> str:
@@ -35,3 +35,10 @@ def one_in(rate: float) -> str:
 def counted(number: int, one: str, more: str) -> str:
     """``1 face``, ``1,200 faces``."""
     return f"{number:,} {one if number == 1 else more}"
+
+
+def enrolment(protocol: OpenSet) -> str:
+    """``with one image each``, ``with up to 3 images each (adaptive_mean)``."""
+    if protocol.enrolled == 1:
+        return "with one image each"
+    return f"with up to {protocol.enrolled} images each ({protocol.fusion})"
