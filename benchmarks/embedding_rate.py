@@ -29,18 +29,21 @@ from visagedb_indexer.faces.registry import ModelRegistry
 SEED = 5
 console = Console()
 _pipeline: FacePipeline
+_flip: bool
 
 
-def load(precision: str) -> None:
-    global _pipeline
+def load(precision: str, flip: bool) -> None:
+    global _pipeline, _flip
     import torch
 
     torch.set_num_threads(1)
     _pipeline = load_pipeline(ModelRegistry(), "sface", precision=precision)
+    _flip = flip
 
 
 def extract(batch: list[Path]) -> None:
-    _pipeline.extract([path.read_bytes() for path in batch], choice=Choice.CENTRAL)
+    images = [path.read_bytes() for path in batch]
+    _pipeline.extract(images, flip=_flip, choice=Choice.CENTRAL)
 
 
 def batches(photos: list[Path]) -> list[list[Path]]:
@@ -54,9 +57,9 @@ def bare_round(processes: ProcessPoolExecutor, photos: list[Path]) -> float:
     return len(photos) / (time.perf_counter() - started)
 
 
-def server_round(client: visagedb.Client, photos: list[Path], number: int) -> float:
+def server_round(client: visagedb.Client, photos: list[Path], number: int, flip: bool) -> float:
     gallery = f"round-{number}"
-    client.create_gallery(gallery)
+    client.create_gallery(gallery, flip_averaging=flip)
     items = [
         visagedb.EnrollItem(f"{photo.parent.name}-{photo.stem}", image=photo) for photo in photos
     ]
@@ -69,9 +72,9 @@ def server_round(client: visagedb.Client, photos: list[Path], number: int) -> fl
     return len(photos) / seconds
 
 
-def stage_costs(precision: str, photos: list[Path]) -> dict[str, float]:
+def stage_costs(precision: str, flip: bool, photos: list[Path]) -> dict[str, float]:
     """Milliseconds per image and stage, one process with one thread."""
-    load(precision)
+    load(precision, flip)
     extract(photos[: limits.WORKER_BATCH_IMAGES_MAX])
     before = dict(_pipeline.stage_seconds)
     for batch in batches(photos):
@@ -87,23 +90,32 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--precision", default="float32")
+    parser.add_argument(
+        "--flip",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="average with the mirror image, as galleries do unless told otherwise",
+    )
     arguments = parser.parse_args()
 
     photos = sorted(arguments.folder.rglob("*.jpg"))
     photos = random.Random(SEED).sample(photos, min(arguments.images, len(photos)))
-    stages = stage_costs(arguments.precision, photos[:96])
+    stages = stage_costs(arguments.precision, arguments.flip, photos[:96])
     bare: list[float] = []
     server: list[float] = []
     options = ("--workers", str(arguments.workers), "--precision", arguments.precision)
     pool = ProcessPoolExecutor(
-        arguments.workers, get_context("spawn"), initializer=load, initargs=(arguments.precision,)
+        arguments.workers,
+        get_context("spawn"),
+        initializer=load,
+        initargs=(arguments.precision, arguments.flip),
     )
     with running_server(*options) as address, visagedb.Client(address) as client, pool as processes:
         bare_round(processes, photos[:32])
-        server_round(client, photos[:32], -1)
+        server_round(client, photos[:32], -1, arguments.flip)
         for number in range(arguments.rounds):
             bare.append(bare_round(processes, photos))
-            server.append(server_round(client, photos, number))
+            server.append(server_round(client, photos, number, arguments.flip))
     ratio = statistics.median(s / b for s, b in zip(server, bare, strict=True))
     table = Table("", "images/s, median", "rounds", title=f"{len(photos)} images a round")
     for name, rates in (("bare pipeline", bare), ("server", server)):
@@ -122,6 +134,7 @@ def main() -> None:
         "stage_ms": stages,
         "workers": arguments.workers,
         "precision": arguments.precision,
+        "flip": arguments.flip,
     }
     console.print(f"written to {write_results('embedding_rate', figures)}")
 
