@@ -28,7 +28,7 @@ from visagedb.drawing import annotate
 
 GALLERY, PILE = "demo", "unsorted"
 OUTPUT = Path("demo-output")
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".pgm", ".ppm"}
 STOP_SECONDS = 60
 PILE_PHOTOS_MAX = 200
 TILES_MAX, TILES_PER_ROW, TILE_PIXELS = 9, 3, 420

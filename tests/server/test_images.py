@@ -116,6 +116,16 @@ def test_every_format_shows_the_same_face(
     assert cosine >= 0.98
 
 
+def test_a_grey_map_shows_the_same_face(api: Api, einstein: bytes) -> None:
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(einstein)).convert("L").save(stream, "PPM")
+    image = stream.getvalue()
+    assert image.startswith(b"P5")
+    assert float(only_vector(api, image) @ only_vector(api, einstein)) >= 0.98
+    with refused("INVALID_ARGUMENT", "CORRUPT_IMAGE"):
+        embed(api, image[:-1])
+
+
 @pytest.mark.parametrize("name", ["corrupted.png", "truncated.jpg", "empty.png"])
 def test_a_broken_image_is_refused(
     api: Api, shared_faces: Path, einstein: bytes, name: str

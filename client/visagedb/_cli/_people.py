@@ -13,6 +13,7 @@ from visagedb._names import ID_LENGTH_MAX
 
 IMAGE_SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ico"}
+    | {".pbm", ".pgm", ".ppm", ".pnm"}
 )
 _HASH_LENGTH: Final = 8
 

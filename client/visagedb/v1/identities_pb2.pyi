@@ -400,7 +400,7 @@ class EnrollFaceRequest(google.protobuf.message.Message):
     identity: builtins.str
     """"galleries/{gallery}/identities/{identity}"."""
     image: builtins.bytes
-    """An encoded image: JPEG, PNG, WebP, BMP, TIFF, GIF or ICO."""
+    """An encoded image: JPEG, PNG, WebP, BMP, TIFF, GIF, ICO, PBM, PGM or PPM."""
     face_selection: visagedb.v1.types_pb2.FaceSelection.ValueType
     face_id: builtins.str
     """The caller's own id for the face; left empty, the server makes one."""

@@ -350,7 +350,7 @@ class Probe(google.protobuf.message.Message):
     FACE_FIELD_NUMBER: builtins.int
     FACE_SELECTION_FIELD_NUMBER: builtins.int
     image: builtins.bytes
-    """An encoded image: JPEG, PNG, WebP, BMP, TIFF, GIF or ICO."""
+    """An encoded image: JPEG, PNG, WebP, BMP, TIFF, GIF, ICO, PBM, PGM or PPM."""
     face: builtins.str
     """An enrolled face: "galleries/{gallery}/identities/{identity}/faces/{face}"."""
     face_selection: Global___FaceSelection.ValueType

@@ -1,9 +1,9 @@
 """Image bytes to upright RGB pixels, with limits checked before anything is decoded.
 
-Formats: JPEG, PNG, WebP, BMP, TIFF, GIF, ICO; of several frames the first (of an ICO file the
-largest). Orientation tags are applied. Transparent pixels are laid over white, as a viewer
-shows them; where an image is transparent throughout, its alpha channel is taken for unused.
-16-bit grey is scaled to 8 bits, not clipped. Colour profiles are ignored.
+Formats: JPEG, PNG, WebP, BMP, TIFF, GIF, ICO, PBM, PGM, PPM; of several frames the first (of an
+ICO file the largest). Orientation tags are applied. Transparent pixels are laid over white, as a
+viewer shows them; where an image is transparent throughout, its alpha channel is taken for
+unused. 16-bit grey is scaled to 8 bits, not clipped. Colour profiles are ignored.
 """
 
 import io
@@ -26,6 +26,7 @@ from visagedb_indexer.errors import (
     ImageTooLargeError,
     UnsupportedImageError,
 )
+from visagedb_indexer.faces import netpbm
 
 Pixels: TypeAlias = NDArray[np.uint8]
 """An upright image, shape (height, width, 3), RGB."""
@@ -38,6 +39,7 @@ _SIGNATURES: Final = {
     "TIFF": (b"II*\0", b"MM\0*"),
     "GIF": (b"GIF87a", b"GIF89a"),
     "ICO": (b"\0\0\1\0",),
+    **netpbm.SIGNATURES,
 }
 
 FORMATS: Final = tuple(_SIGNATURES)
@@ -83,6 +85,8 @@ def decode(content: bytes) -> Pixels:
         try:
             if kind == "ICO":
                 return _decode_icon(content)
+            if kind in netpbm.SIGNATURES:
+                return _decode_netpbm(content)
             return _decode_one(content, kind)
         except ImageError:
             raise
@@ -172,6 +176,12 @@ def _decode_icon(content: bytes) -> Pixels:
     with Image.open(io.BytesIO(single), formats=["ICO"]) as image:
         image.load()
         return _to_array(_upright(image))
+
+
+def _decode_netpbm(content: bytes) -> Pixels:
+    header = netpbm.read_header(content)
+    _check_size(header.width, header.height)
+    return netpbm.read_pixels(content, header)
 
 
 def _upright(image: Image.Image) -> Image.Image:

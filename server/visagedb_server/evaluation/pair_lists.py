@@ -18,7 +18,18 @@ from visagedb_indexer import limits
 from visagedb_indexer.evaluation import InvalidPairListError
 from visagedb_indexer.evaluation.rates import Indices
 
-_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+_SUFFIXES: Final = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".gif",
+    ".pgm",
+    ".ppm",
+)
 _WORDS: Final = {
     **dict.fromkeys(("1", "true", "yes", "same"), True),
     **dict.fromkeys(("0", "false", "no", "different"), False),
