@@ -17,7 +17,6 @@ from visagedb_indexer.search import SCHEDULER, Lane, SearchEngine, SearchRequest
 from visagedb_indexer.store import GalleryStore
 from visagedb_indexer.values import Fusion
 
-
 _READING: Final = threading.Lock()
 """Records are read by one thread at a time. Two would hand the interpreter's lock to and fro at
 every lookup, while a scan needs it hardly ever."""

@@ -66,6 +66,8 @@ def test_a_restart_takes_over_the_codes(path: Path, vectors: Vector) -> None:
     assert stats.state is EngineState.COMPACT
     assert stats.index_generation == 1
     assert stats.indexed_face_count == FACES
+    # Nor is the audit made again.
+    assert stats.audit is not None
     for number, probe in enumerate(mates(vectors, 0.8)[:50]):
         assert found(gallery, probe) == f"p{number}"
     gallery.close()

@@ -59,7 +59,7 @@ class IndexBuilder:
         self._closed = False
         self._thread: threading.Thread | None = None
         self.index: CompactIndex | None = None
-        self._saved: CompactIndex | None = None
+        self._saved: tuple[CompactIndex, Audit | None] | None = None
         self.audit: Audit | None = None
         self.loss_bound = loss_bound
         self._deleted = 0
@@ -71,11 +71,13 @@ class IndexBuilder:
 
     def _restore(self, snapshot: Snapshot) -> None:
         faces = self._table.view()
-        index = snapshot.load(faces.count)
-        if index is None:
+        found = snapshot.load(faces.count)
+        if found is None:
             return
+        index, self.audit = found
         self._deleted = index.tombstones(faces.owners)
-        self.index = self._saved = index
+        self.index = index
+        self._saved = (index, self.audit)
 
     @property
     def generation(self) -> int:
@@ -155,10 +157,12 @@ class IndexBuilder:
     def _saving_due(self) -> bool:
         if self.index is None or self._snapshot is None or self._closed:
             return False
-        if self._saved is None or self._saved.generation != self.index.generation:
+        if self._saved is None:
             return True
-        fresh = self.index.indexed - self._saved.indexed
-        return fresh > max(_SAVED_ROWS_MIN, self._saved.indexed // 4)
+        index, audit = self._saved
+        if index.generation != self.index.generation or audit is not self.audit:
+            return True
+        return self.index.indexed - index.indexed > _SAVED_ROWS_MIN
 
     def _audit_due(self) -> bool:
         if self.index is None:
@@ -188,17 +192,16 @@ class IndexBuilder:
         return self._closed or self._tail_rows() > limits.TAIL_ROWS_MAX or self._training_due()
 
     def _save(self) -> None:
-        """Writes the codes to disk, if they have changed since."""
-        index = self.index
-        if index is None or self._snapshot is None or index is self._saved:
+        """Writes codes and audit to disk, if they have changed since."""
+        index, audit = self.index, self.audit
+        if index is None or self._snapshot is None or self._saved == (index, audit):
             return
+        self._saved = (index, audit)
         try:
-            self._snapshot.save(index)
-            self._saved = index
+            self._snapshot.save(index, audit)
         except OSError as error:
             # A restart without it takes longer, and that is all.
             _LOG.warning("the search snapshot could not be written: %s", error)
-            self._saved = index
 
     def _wake(self) -> None:
         with self._condition:

@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from visagedb_indexer.search.audit import Audit
 from visagedb_indexer.search.compact import Codec, Segment
 from visagedb_indexer.search.compact_index import CompactIndex
 
@@ -45,6 +46,7 @@ class _Manifest:
     fine: bool
     codec: str
     segments: tuple[str, ...]
+    audit: Audit | None = None
 
 
 class Snapshot:
@@ -62,8 +64,12 @@ class Snapshot:
         self._dimension = dimension
         self._written: WeakKeyDictionary[Codec | Segment, str] = WeakKeyDictionary()
 
-    def save(self, index: CompactIndex) -> None:
+    def save(self, index: CompactIndex, audit: Audit | None = None) -> None:
         """Replaces the snapshot; until the last step the old one stays as it is.
+
+        Args:
+            index: The codes.
+            audit: Their audit, if there was one.
 
         Raises:
             OSError: It cannot be written; the old one stays.
@@ -81,14 +87,15 @@ class Snapshot:
             codec=self._part(index.codec),
             # One at a time, so that no second copy of all codes is ever in memory.
             segments=tuple(self._part(segment) for segment in index.segments),
+            audit=audit,
         )
         data = msgspec.json.encode(manifest)
         digest = hashlib.sha256(data).hexdigest().encode()
         self._write(_MANIFEST, digest + b"\n" + data)
         self._forget_all_but({manifest.codec, *manifest.segments})
 
-    def load(self, ordinal_count: int) -> CompactIndex | None:
-        """The codes, or None when there is no snapshot that can be trusted.
+    def load(self, ordinal_count: int) -> tuple[CompactIndex, Audit | None] | None:
+        """The codes and their audit, or None when there is no snapshot that can be trusted.
 
         Args:
             ordinal_count: Ordinals that the gallery has given so far.
@@ -103,7 +110,7 @@ class Snapshot:
             _LOG.warning("the search snapshot %s is not used: %s", self._folder, error)
             return None
 
-    def _read(self, ordinal_count: int) -> CompactIndex:
+    def _read(self, ordinal_count: int) -> tuple[CompactIndex, Audit | None]:
         digest, _, data = (self._folder / _MANIFEST).read_bytes().partition(b"\n")
         if hashlib.sha256(data).hexdigest().encode() != digest:
             raise ValueError("its manifest is damaged")
@@ -124,7 +131,8 @@ class Snapshot:
             segment = Segment.deserialized(codec, *self._load(name))
             self._written[segment] = name
             segments.append(segment)
-        return CompactIndex(codec, tuple(segments), manifest.indexed, manifest.generation)
+        index = CompactIndex(codec, tuple(segments), manifest.indexed, manifest.generation)
+        return index, manifest.audit
 
     def _part(self, part: Codec | Segment) -> str:
         """Writes a part, unless the folder has it; returns its name."""
