@@ -5,8 +5,8 @@
 Makes large populations of people who, as in real collections, have very different numbers of
 photographs and are not equally easy to recognise. Their mean error rate is taken for the
 truth. Then draws many small samples, evaluates each, and counts how often the 95% interval of
-the sample holds the truth: of the evaluation's intervals, of the plain percentiles that they are made of,
-and of the usual interval of a proportion (Wilson), which takes the pairs for independent.
+the sample holds the truth: of the evaluation's intervals, of the plain percentiles that they are
+made of, and of the usual interval of a proportion (Wilson), which takes the pairs for independent.
 """
 
 import argparse
