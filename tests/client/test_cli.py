@@ -193,6 +193,8 @@ def test_interrupt_is_clean(vector_server: Any, tmp_path: Path) -> None:
         "import os, signal, threading, sys\n"
         "from visagedb._cli._app import run\n"
         "from visagedb import Client\n"
+        # Tests that run in the background have the signal ignored, and their children too.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait(self, **options):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    threading.Event().wait(10)\n"
