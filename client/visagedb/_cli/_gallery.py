@@ -10,8 +10,8 @@ from visagedb._cli._calibration import summary
 from visagedb._cli._options import FusionOption, GalleryArgument
 from visagedb._cli._session import Session, command
 from visagedb._cli._tables import facts, listing, when
-from visagedb._resources import Gallery, GalleryStats
-from visagedb._values import UNSET
+from visagedb._resources import Gallery, GalleryStats, SearchStats
+from visagedb._values import UNSET, SearchState
 
 app = typer.Typer(name="gallery", help="Galleries: sets of people.", no_args_is_help=True)
 _audit.register(app)
@@ -141,6 +141,12 @@ def _model(gallery: Gallery) -> str:
     return f"{model.name}{version} ({model.dimension}-d)"
 
 
+def _search_state(search: SearchStats) -> str:
+    if search.state is SearchState.BUILDING:
+        return f"building codes, {search.build_progress:.0%} done; exact until then"
+    return f"{search.state} ({search.indexed_face_count:,} faces in codes)"
+
+
 def _facts(gallery: Gallery, stats: GalleryStats | None = None) -> Table:
     rows = {
         "gallery": gallery.id,
@@ -156,9 +162,7 @@ def _facts(gallery: Gallery, stats: GalleryStats | None = None) -> Table:
         "updated": when(gallery.update_time),
     }
     if stats is not None:
-        rows["search"] = (
-            f"{stats.search.state} ({stats.search.indexed_face_count:,} faces in codes)"
-        )
+        rows["search"] = _search_state(stats.search)
         rows["search memory"] = f"{stats.search.memory_bytes / 1e6:,.1f} MB"
         rows["storage"] = f"{stats.storage_used_bytes / 1e6:,.1f} MB used"
         rows["calibration"] = summary(stats.calibration)
