@@ -45,18 +45,24 @@ class Identification:
         self._engine = engine
         self._store = store
         self._now = now
-        self._lane = Lane[SearchRequest, SearchAnswer](
-            SCHEDULER, self._answer, lambda: limits.SEARCHES_GATHERED_MAX
+        # An exact scan may take a thousand times as long: nobody else should be tied to one.
+        self._lane, self._exact_lane = (
+            Lane[SearchRequest, SearchAnswer](
+                SCHEDULER, self._answer, lambda: limits.SEARCHES_GATHERED_MAX
+            )
+            for _ in range(2)
         )
 
     def run(self, requests: Sequence[SearchRequest]) -> list[SearchAnswer]:
-        """Answers the requests of one caller, which have one deadline.
+        """Answers the requests of one caller, which have one deadline and are all exact or none.
 
         Raises:
             DeadlineExceededError: The deadline passed before all answers were there.
         """
-        deadline = requests[0].deadline if requests else None
-        return self._lane.run_many(requests, deadline)
+        if not requests:
+            return []
+        lane = self._exact_lane if requests[0].exact else self._lane
+        return lane.run_many(requests, requests[0].deadline)
 
     def _answer(self, requests: list[SearchRequest]) -> list[SearchAnswer | BaseException]:
         answers: list[SearchAnswer | BaseException | None] = [None] * len(requests)

@@ -94,22 +94,34 @@ def search_compact(codes: Codes, requests: Sequence[SearchRequest]) -> list[list
     pending = _begun(codes, large)
     while pending:
         check_deadline(latest_deadline(search.request for search in pending))
-        probes = np.stack([search.request.vector for search in pending])
-        found = codes.scan(
-            codes.index.codec.rotate(probes), max(search.wanted for search in pending)
-        )
         unfinished = []
-        for search, rows in zip(pending, found, strict=True):
-            hits = _rescored(codes, search, rows[: search.wanted])
-            if hits is not None:
-                answers[search.place] = hits
-                continue
-            if search.wanted < codes.faces.count // _WIDENING:
-                unfinished.append(search)
-            else:
-                [answers[search.place]] = search_exact(codes.view, codes.faces, [search.request])
+        for together in _alike(pending):
+            found = _scanned(codes, together)
+            for search, rows in zip(together, found, strict=True):
+                hits = _rescored(codes, search, rows[: search.wanted])
+                if hits is not None:
+                    answers[search.place] = hits
+                elif search.wanted < codes.faces.count // _WIDENING:
+                    unfinished.append(search)
+                else:
+                    exact = search_exact(codes.view, codes.faces, [search.request])
+                    [answers[search.place]] = exact
         pending = unfinished
     return answers
+
+
+def _alike(searches: Sequence[_Search]) -> list[list[_Search]]:
+    """Searches that want about as many rows: whoever wants few need not pay for many."""
+    groups: dict[int, list[_Search]] = {}
+    for search in searches:
+        groups.setdefault(search.wanted.bit_length(), []).append(search)
+    return list(groups.values())
+
+
+def _scanned(codes: Codes, searches: Sequence[_Search]) -> NDArray[np.int64]:
+    probes = np.stack([search.request.vector for search in searches])
+    most = max(search.wanted for search in searches)
+    return codes.scan(codes.index.codec.rotate(probes), most)
 
 
 def _few_passing(codes: Codes, request: SearchRequest) -> NDArray[np.int64] | None:
