@@ -29,6 +29,8 @@ COUNTS = (10, 200, 600, 1200, 2400, 20_000)
 BATCHES = (1, 2, 4, 8, 16, 32)
 SHARES = (0.01, 0.05, 0.2, 0.5)
 RESCORED = 600
+KERNELS = (13, 15)
+"""What FAISS chooses for more than twenty rows, and the one that goes block by block."""
 TRAINING_ROWS = 32_768
 
 
@@ -80,6 +82,11 @@ def by_bitmap(listed: Any, probe: np.ndarray, bitmap: np.ndarray) -> None:
 def by_more_rows(flat: Any, probe: np.ndarray, passing: np.ndarray, share: float) -> None:
     found = flat.search(probe, math.ceil(1.25 * RESCORED / share))[1][0]
     found[passing[found]][:RESCORED]
+
+
+def with_kernel(flat: Any, kernel: int, probes: np.ndarray) -> None:
+    flat.implem = kernel
+    flat.search(probes, RESCORED)
 
 
 def only_these(vectors: np.ndarray, rows: np.ndarray, probe: np.ndarray) -> object:
@@ -143,6 +150,15 @@ def main() -> None:
         filtered.append((share, *in_turns(ways, turns)))
     headings = ("share that passes", "bitmap", "more rows", "only these, exactly")
     show(f"a filter, {RESCORED} rows, ms", headings, filtered)
+
+    kernels = []
+    for size in BATCHES:
+        ways = [partial(with_kernel, flat, kernel, probes[:size]) for kernel in KERNELS]
+        times = in_turns(ways, max(5, turns // size))
+        kernels.append((size, *(spent / size for spent in times)))
+    headings = ("probes", *(f"kernel {kernel}" for kernel in KERNELS))
+    show(f"kernels of the flat index, {RESCORED} rows, ms per probe", headings, kernels)
+    flat.implem = 0
 
     started = time.perf_counter()
     copy = faiss.clone_index(flat)

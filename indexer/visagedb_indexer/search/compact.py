@@ -23,6 +23,10 @@ from visagedb_indexer.values import Vector
 Buffer: TypeAlias = bytes | memoryview
 
 _SEED = 20_220_118
+_CHOSEN_BY_FAISS = 0
+_BLOCK_BY_BLOCK = 15
+"""The kernel that reads long codes fastest for a single probe (benchmarks/scan.py)."""
+_LONG_CODE_BYTES = 64
 _THREAD = threading.local()
 
 
@@ -203,6 +207,9 @@ class Segment:
         if rows == 0:
             empty = np.empty((len(rotated), 0))
             return empty.astype(np.int64), empty.astype(np.float32)
+        # Another search may change this at the same moment: it is a matter of speed alone.
+        lone = len(rotated) == 1 and self._index.pq.code_size >= _LONG_CODE_BYTES
+        self._index.implem = _BLOCK_BY_BLOCK if lone else _CHOSEN_BY_FAISS
         scores, positions = self._index.search(rotated, rows)
         return self.ordinals[positions].astype(np.int64), scores
 
