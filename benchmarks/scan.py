@@ -156,8 +156,8 @@ def main() -> None:
         ways = [partial(with_kernel, flat, kernel, probes[:size]) for kernel in KERNELS]
         times = in_turns(ways, max(5, turns // size))
         kernels.append((size, *(spent / size for spent in times)))
-    headings = ("probes", *(f"kernel {kernel}" for kernel in KERNELS))
-    show(f"kernels of the flat index, {RESCORED} rows, ms per probe", headings, kernels)
+    titles = ("probes", *(f"kernel {kernel}" for kernel in KERNELS))
+    show(f"kernels of the flat index, {RESCORED} rows, ms per probe", titles, kernels)
     flat.implem = 0
 
     started = time.perf_counter()
