@@ -31,6 +31,7 @@ from visagedb_indexer.search.protocol import Hit, SearchRequest, VectorView
 from visagedb_indexer.values import FaceScope, Vector
 
 _WIDENING: Final = 4
+_FILTERED_EFFORT_MIN: Final = 200
 _MARGIN: Final = 1.25
 """More rows than should be needed for a filter, so that a second scan is seldom needed."""
 
@@ -163,8 +164,10 @@ def _begun(codes: Codes, requests: Sequence[tuple[int, SearchRequest]]) -> list[
         if len(tail):
             newest = FacesView(faces.owners[start:])
             tail[~newest.passing(request.allowed, request.scope)] = NOTHING
-        rescored = max(codes.effort, _WIDENING * request.top_k)
         share = _share(codes.table, request)
+        # A filter takes as many of those before the mate as of all others.
+        effort = max(min(codes.effort, _FILTERED_EFFORT_MIN), math.ceil(share * codes.effort))
+        rescored = max(effort, _WIDENING * request.top_k)
         wanted = rescored if share == 1.0 else math.ceil(_MARGIN * rescored / share)
         begun.append(_Search(place, request, rescored, wanted, tail))
     return begun

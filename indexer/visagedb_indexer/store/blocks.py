@@ -102,11 +102,6 @@ class ColumnReader:
             )
         return _address(self._column.rows(data))
 
-    def addresses(self) -> Iterator[tuple[int, int]]:
-        """Number and address of every block."""
-        for first, rows in self.blocks():
-            yield first // self._column.rows_per_block, _address(rows)
-
 
 class ColumnWriter:
     """Collects changes of rows in one write transaction and writes each block once."""

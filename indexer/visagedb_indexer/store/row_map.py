@@ -33,7 +33,6 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from visagedb_indexer.errors import StorageCorruptError
 from visagedb_indexer.store.blocks import Column, ColumnReader
 
 _LOG = logging.getLogger(__name__)
@@ -45,6 +44,7 @@ _ADDRESS_BITS: Final = 47
 _CAPACITY_MIN: Final = 256
 _READ_AHEAD_ROWS_MIN: Final = 2048
 """Whoever gathers so many rows reads whole stretches of the file, as a build does."""
+_READ_AHEAD_BLOCKS: Final = 64
 _MADV_WILLNEED: Final = 3
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -63,7 +63,8 @@ class RowMap:
         self._column = column
         self._open = open_column
         self._lock = threading.Lock()
-        self._addresses: NDArray[np.int64] | None = None
+        self._addresses = np.zeros(_CAPACITY_MIN, dtype=np.int64)
+        """By block; zero where it is not known yet."""
         row_bytes = column.row_bytes
         # Rows of one map begin at multiples of this step from the first header's end.
         self._step = math.gcd(_PAGE_BYTES, row_bytes)
@@ -77,13 +78,11 @@ class RowMap:
         Raises:
             StorageCorruptError: A row that should exist does not.
         """
-        addresses = self._addresses
-        if addresses is None:
-            addresses = self._load()
         column = self._column
         blocks = ordinals // column.rows_per_block
+        addresses = self._addresses
         if len(ordinals) and (blocks.max() >= len(addresses) or not addresses[blocks].all()):
-            raise StorageCorruptError(f"a block of {column.database.name.decode()} is missing")
+            addresses = self._find(np.unique(blocks))
         if len(ordinals) >= _READ_AHEAD_ROWS_MIN:
             _will_need(addresses[np.unique(blocks)], column.row_bytes * column.rows_per_block)
         offsets = ordinals % column.rows_per_block * column.row_bytes
@@ -102,29 +101,39 @@ class RowMap:
         if not changed:
             return
         with self._lock:
-            if self._addresses is None:
-                return
             try:
                 with self._open() as reader:
                     for block in changed:
                         self._set(block, reader.address(block))
             except Exception:  # noqa: BLE001
-                _LOG.exception("changed blocks cannot be read; all addresses are read anew")
-                self._addresses = None
+                _LOG.exception("changed blocks cannot be read; all addresses are found anew")
+                self._addresses = np.zeros(_CAPACITY_MIN, dtype=np.int64)
 
-    def _load(self) -> NDArray[np.int64]:
+    def _find(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Looks up those blocks whose addresses are not known yet.
+
+        Not all at once when the database is opened: a lookup reads the block, and so it would
+        read the whole file.
+        """
         with self._lock:
-            if self._addresses is None:
-                # A transaction opened under the lock sees every commit already followed.
-                with self._open() as reader:
-                    found = list(reader.addresses())
-                self._addresses = np.zeros(max(_CAPACITY_MIN, 2 * len(found)), dtype=np.int64)
-                for block, address in found:
+            known = self._addresses
+            unknown = [b for b in blocks.tolist() if b >= len(known) or not known[b]]
+            # A transaction opened under the lock sees every commit already followed.
+            with self._open() as reader:
+                for place, block in enumerate(unknown):
+                    address = reader.address(block)
                     self._set(block, address)
+                    if place % _READ_AHEAD_BLOCKS == 0:
+                        self._read_ahead(address, len(unknown) - place)
             return self._addresses
 
+    def _read_ahead(self, address: int, blocks: int) -> None:
+        """Asks for the blocks after one, which in most files follow it."""
+        if blocks >= _READ_AHEAD_BLOCKS:
+            length = self._column.row_bytes * self._column.rows_per_block + _PAGE_BYTES
+            _will_need(np.array([address]), _READ_AHEAD_BLOCKS * length)
+
     def _set(self, block: int, address: int) -> None:
-        assert self._addresses is not None
         assert (address - _PAGE_HEADER_BYTES) % self._step == 0, "a block shares its page"
         if block >= len(self._addresses):
             grown = np.zeros(2 * block + 2, dtype=np.int64)
