@@ -47,9 +47,7 @@ class Identification:
         self._now = now
         # An exact scan may take a thousand times as long: nobody else should be tied to one.
         self._lane, self._exact_lane = (
-            Lane[SearchRequest, SearchAnswer](
-                SCHEDULER, self._answer, lambda: limits.SEARCHES_GATHERED_MAX
-            )
+            Lane[SearchRequest, SearchAnswer](SCHEDULER, self._answer, limits.SEARCHES_GATHERED_MAX)
             for _ in range(2)
         )
 

@@ -86,6 +86,23 @@ def test_filters_are_those_of_the_oracle(
         assert_same_ranking(exact, expected)
 
 
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_identities_past_the_end_of_a_filter_do_not_pass(
+    engine: SearchEngine, vectors: Vector, share: float
+) -> None:
+    # All of the older people have the label, and none of the newer.
+    allowed = np.ones(int(share * FACES / 2), dtype=np.bool_)
+    passing = set(range(len(allowed)))
+    for probe in (vectors[-1], vectors[2 * len(allowed)], vectors[0]):
+        expected = expected_ranking(OWNERS.tolist(), vectors, probe, passing)
+        for exact in (False, True):
+            request = SearchRequest(probe, 10, allowed=allowed, exact=exact)
+            found = engine.search(request)
+            assert len(found) == 10
+            assert {hit.number for hit in found} <= passing
+        assert_same_ranking([(f"p{hit.number}", hit.score) for hit in found], expected)
+
+
 def test_a_filter_that_leaves_out_everybody_near(engine: SearchEngine, vectors: Vector) -> None:
     probe = vectors[77]
     near = np.argsort(-(vectors @ probe))[: FACES // 2]

@@ -20,7 +20,7 @@ class Work:
         self.batches: list[list[int]] = []
         self.begun = threading.Event()
         self.go = threading.Event()
-        self.lane = Lane[int, int](scheduler, self.answer, lambda: batch_max)
+        self.lane = Lane[int, int](scheduler, self.answer, batch_max)
 
     def answer(self, requests: list[int]) -> Sequence[int | BaseException]:
         self.batches.append(requests)
@@ -102,7 +102,7 @@ def test_broken_work_leaves_nobody_waiting_and_no_place_taken() -> None:
         assert go.wait(WAIT_SECONDS)
         raise RuntimeError("broken")
 
-    lane = Lane[int, int](scheduler, answer, lambda: 4)
+    lane = Lane[int, int](scheduler, answer, 4)
     outcomes: list[str] = []
 
     def ask(number: int) -> None:
@@ -157,7 +157,7 @@ def test_a_storm_of_searches_with_and_without_deadlines() -> None:
         time.sleep(0.0005)
         return requests
 
-    lanes = [Lane[int, int](scheduler, answer, lambda: 3) for _ in range(3)]
+    lanes = [Lane[int, int](scheduler, answer, 3) for _ in range(3)]
 
     def storm(seed: int) -> None:
         for number in range(100):

@@ -23,7 +23,7 @@ class Work:
         self.batches: list[list[int]] = []
         self.go = threading.Event()
         self.scheduler = Scheduler(places)
-        self.lane = Lane[int, int](self.scheduler, self.answer, lambda: batch_max)
+        self.lane = Lane[int, int](self.scheduler, self.answer, batch_max)
 
     def answer(self, requests: list[int]) -> list[int | BaseException]:
         self.batches.append(requests)

@@ -66,6 +66,7 @@ class _Search:
 
     Attributes:
         place: Of the request in its batch.
+        filtered: Whether some faces may not be returned.
         rescored: Rows to rescore.
         wanted: Rows to ask of the scan.
         tail: Scores of the newest faces, which are in no code yet.
@@ -73,6 +74,7 @@ class _Search:
 
     place: int
     request: SearchRequest
+    filtered: bool
     rescored: int
     wanted: int
     tail: NDArray[np.float32]
@@ -137,6 +139,14 @@ def _few_passing(codes: Codes, request: SearchRequest) -> NDArray[np.int64] | No
     return codes.table.ordinals_of(np.flatnonzero(request.allowed), codes.faces, most)
 
 
+def _filtered(table: FacesTable, request: SearchRequest) -> bool:
+    """Whether a request leaves out some of the faces that exist."""
+    everybody = request.scope is FaceScope.ALL or (
+        request.scope is FaceScope.IDENTITIES and not table.loose_count
+    )
+    return request.allowed is not None or not everybody
+
+
 def _share(table: FacesTable, request: SearchRequest) -> float:
     """About which part of the faces may be returned; more than nothing."""
     live = max(1, table.live_count)
@@ -146,8 +156,8 @@ def _share(table: FacesTable, request: SearchRequest) -> float:
     elif request.scope is FaceScope.IDENTITIES:
         share = 1.0 - table.loose_count / live
     if request.allowed is not None:
-        share *= np.count_nonzero(request.allowed) / max(1, len(request.allowed))
-    return max(share, 1 / live)
+        share *= np.count_nonzero(request.allowed) / max(1, table.number_count)
+    return min(1.0, max(share, 1 / live))
 
 
 def _begun(codes: Codes, requests: Sequence[tuple[int, SearchRequest]]) -> list[_Search]:
@@ -164,19 +174,20 @@ def _begun(codes: Codes, requests: Sequence[tuple[int, SearchRequest]]) -> list[
         if len(tail):
             newest = FacesView(faces.owners[start:])
             tail[~newest.passing(request.allowed, request.scope)] = NOTHING
+        filtered = _filtered(codes.table, request)
         share = _share(codes.table, request)
         # A filter takes as many of those before the mate as of all others.
         effort = max(min(codes.effort, _FILTERED_EFFORT_MIN), math.ceil(share * codes.effort))
         rescored = max(effort, _WIDENING * request.top_k)
-        wanted = rescored if share == 1.0 else math.ceil(_MARGIN * rescored / share)
-        begun.append(_Search(place, request, rescored, wanted, tail))
+        wanted = math.ceil(_MARGIN * rescored / share) if filtered else rescored
+        begun.append(_Search(place, request, filtered, rescored, wanted, tail))
     return begun
 
 
 def _rescored(codes: Codes, search: _Search, rows: NDArray[np.int64]) -> list[Hit] | None:
     """The answer from the rows that the scan has found; None if they are too few for one."""
     request, faces = search.request, codes.faces
-    if search.wanted > search.rescored:
+    if search.filtered:
         rows = rows[FacesView(faces.owners[rows]).passing(request.allowed, request.scope)]
     rows = rows[: search.rescored]
     scores = score_rows(codes.view, rows, request.vector)

@@ -90,7 +90,7 @@ class SearchEngine:
         self._table = FacesTable(owners)
         self._builder = IndexBuilder(dimension, source, self._table, snapshot, loss_bound)
         self._lane = Lane[SearchRequest, list[Hit]](
-            SCHEDULER, self.answer, lambda: limits.SEARCHES_GATHERED_MAX
+            SCHEDULER, self.answer, limits.SEARCHES_GATHERED_MAX
         )
         self._builder.notice()
 
@@ -128,19 +128,20 @@ class SearchEngine:
             For each request what `search` returns or raises.
         """
         now = time.monotonic()
-        answers: list[list[Hit] | BaseException] = [
-            DeadlineExceededError("the deadline passed before the search began")
-        ] * len(requests)
+        answers: list[list[Hit] | BaseException] = [[] for _ in requests]
         # The index first: then every ordinal below `indexed` is in the faces read after it.
         index = self._builder.index
         faces = self._table.view()
-        alive = [
-            place
-            for place, request in enumerate(requests)
-            if request.deadline is None or request.deadline > now
-        ]
-        exact = [place for place in alive if requests[place].exact or index is None]
-        compact = [place for place in alive if place not in exact]
+        exact, compact = [], []
+        for place, request in enumerate(requests):
+            if request.deadline is not None and request.deadline <= now:
+                answers[place] = DeadlineExceededError(
+                    "the deadline passed before the search began"
+                )
+            elif request.exact or index is None:
+                exact.append(place)
+            else:
+                compact.append(place)
         with self._source.read() as view:
             if exact:
                 found = search_exact(view, faces, [requests[place] for place in exact])

@@ -70,6 +70,8 @@ class FacesTable:
         self._chain_all(owners)
         self.live_count = int(np.count_nonzero(owners >= 0))
         self.loose_count = int(np.count_nonzero(owners == LOOSE))
+        self.number_count = int(owners[owners != LOOSE].max(initial=NO_OWNER)) + 1
+        """Identity numbers up to the highest that a face was given to."""
         self._moves = 0
 
     def _chain_all(self, owners: NDArray[np.int32]) -> None:
@@ -132,6 +134,7 @@ class FacesTable:
     def _chain(self, ordinal: int, number: int) -> None:
         if number == LOOSE:
             return
+        self.number_count = max(self.number_count, number + 1)
         self._newest.reach(number)
         self._older.values[ordinal] = self._newest.values[number]
         self._newest.values[number] = ordinal

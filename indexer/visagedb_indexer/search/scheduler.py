@@ -46,14 +46,14 @@ class Lane(Generic[Request, Answer]):
     Args:
         scheduler: Gives the places.
         work: Answers some requests at once, with an answer or an error for each.
-        batch_max: How many requests may be answered at once at this moment.
+        batch_max: How many requests may be answered at once.
     """
 
     def __init__(
         self,
         scheduler: "Scheduler",
         work: Callable[[list[Request]], Sequence[Answer | BaseException]],
-        batch_max: Callable[[], int],
+        batch_max: int,
     ) -> None:
         self._scheduler = scheduler
         self._work = work
@@ -87,7 +87,7 @@ class Lane(Generic[Request, Answer]):
         """
         answers: list[Answer] = []
         while len(answers) < len(requests):
-            some = requests[len(answers) : len(answers) + self._batch_max()]
+            some = requests[len(answers) : len(answers) + self._batch_max]
             answers += self._together(some, deadline)
         return answers
 
@@ -119,7 +119,7 @@ class Lane(Generic[Request, Answer]):
             mine.signal.get()
 
     def _lead(self, mine: _Waiting[Request, Answer]) -> None:
-        room = self._batch_max() - len(mine.requests)
+        room = self._batch_max - len(mine.requests)
         batch = [mine, *self._scheduler.companions(self, room)]
         requests = [request for waiting in batch for request in waiting.requests]
         try:
