@@ -1,8 +1,8 @@
 """Rows of a column by their address in the database's memory map.
 
 Rescoring reads some hundred rows that lie anywhere. One lookup per row costs more than the
-scan that found them, so the address of every block is kept in an array, and a gather is one
-indexing operation of numpy on the map itself: for 200 rows of 512 bytes 15 microseconds
+scan that found them, so the address of a block is kept in an array once it is known, and a
+gather is one indexing operation of numpy on the map itself: for 200 rows of 512 bytes 15 microseconds
 instead of a millisecond.
 
 Why an address is safe to read
