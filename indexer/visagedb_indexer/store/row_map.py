@@ -2,8 +2,8 @@
 
 Rescoring reads some hundred rows that lie anywhere. One lookup per row costs more than the
 scan that found them, so the address of a block is kept in an array once it is known, and a
-gather is one indexing operation of numpy on the map itself: for 200 rows of 512 bytes 15 microseconds
-instead of a millisecond.
+gather is one indexing operation of numpy on the map itself: for 200 rows of 512 bytes 15
+microseconds instead of a millisecond.
 
 Why an address is safe to read
 ------------------------------
