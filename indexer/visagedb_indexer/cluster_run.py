@@ -31,6 +31,7 @@ from visagedb_indexer.clustering import (
 )
 from visagedb_indexer.clustering.plda import PEOPLE_MIN
 from visagedb_indexer.errors import GalleryTooLargeError, InvalidArgumentError
+from visagedb_indexer.failpoints import reached
 from visagedb_indexer.filters import parse_filter
 from visagedb_indexer.frozen_faces import FrozenFaces, freeze
 from visagedb_indexer.gallery import Gallery
@@ -140,7 +141,9 @@ def cluster_gallery(
     folder = gallery.clusterings.work_folder(clustering_id)
     if kept is None:
         kept = _Run(gallery, clustering_id, plan, progress, folder).finish()
+    reached("clustering.before_work_removal")
     gallery.clusterings.remove_work(clustering_id)
+    reached("clustering.after_work_removal")
     return kept
 
 
@@ -244,7 +247,9 @@ class _Run:
             model = for_gallery(faces.vectors, None, shipped=shipped, edges=edges)
         aside = path.with_name("model.new")
         aside.write_bytes(model.to_bytes())
+        reached("clustering.before_model")
         aside.rename(path)
+        reached("clustering.after_model")
         return model
 
     def _people(self) -> NDArray[np.int64]:

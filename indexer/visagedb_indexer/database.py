@@ -19,6 +19,7 @@ from visagedb_indexer.errors import (
     InvalidArgumentError,
     LimitExceededError,
 )
+from visagedb_indexer.failpoints import reached
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.store import Catalogue, DataDirectory, GalleryRecord
 from visagedb_indexer.values import ModelIdentity
@@ -88,8 +89,10 @@ class Database:
             now = now_us()
             record = replace(new, uid=uuid.uuid4().hex, create_time_us=now, update_time_us=now)
             path = self._directory.gallery(record.uid)
+            reached("gallery.before_folder")
             try:
                 gallery = Gallery(path, create=record)
+                reached("gallery.after_folder")
             except BaseException:
                 shutil.rmtree(path, ignore_errors=True)
                 raise
@@ -97,6 +100,7 @@ class Database:
             self.catalogue.add_gallery(
                 record.id, record.uid, request_id=request_id, fingerprint=fingerprint, now_us=now
             )
+            reached("gallery.after_creation")
             self._galleries[record.id] = gallery
             return gallery
 
@@ -133,10 +137,14 @@ class Database:
             gallery = self.gallery(gallery_id)
             if etag and etag != str(gallery.record.revision):
                 raise EtagMismatchError("the gallery was changed since it was read")
+            reached("gallery.before_deletion")
             self.catalogue.remove_gallery(gallery_id)
+            reached("gallery.after_deletion")
             del self._galleries[gallery_id]
         gallery.close()
+        reached("gallery.before_folder_removal")
         self._directory.remove_gallery(gallery.record.uid)
+        reached("gallery.after_folder_removal")
 
 
 def _check(new: GalleryRecord) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from visagedb_indexer.failpoints import reached
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.values import Vector
 
@@ -51,8 +52,11 @@ def freeze(gallery: Gallery, ordinals: NDArray[np.int64], folder: Path) -> Froze
         aside = folder / (_FOLDER + ".new")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True, mode=0o700)
+        reached("clustering.before_faces")
         _write(gallery, ordinals, aside)
+        reached("clustering.before_faces_rename")
         aside.rename(place)
+        reached("clustering.after_faces")
     return _read(place, gallery.model.dimension)
 
 

@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 from visagedb_indexer import limits
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.errors import CancelledError, IndexerError
+from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store import Catalogue, OperationRecord
 from visagedb_indexer.validation import check_request_id
 from visagedb_server import names
@@ -159,9 +160,11 @@ class Operations:
             metadata=job.metadata.SerializeToString(),
             request=request.SerializeToString() if kind in self._resumptions else b"",
         )
+        reached("operations.before_start")
         self._catalogue.put_operation(
             record, request_id=request.request_id, fingerprint=fingerprint
         )
+        reached("operations.after_start")
         self._submit(record, job, work)
         return record.id
 
@@ -209,7 +212,9 @@ class Operations:
             request=b"",
             end_time_us=now_us(),
         )
+        reached("operations.before_finish")
         self._catalogue.put_operation(done)
+        reached("operations.after_finish")
 
     def _forget_old(self) -> None:
         done = [record for record in self._catalogue.operations() if record.done]

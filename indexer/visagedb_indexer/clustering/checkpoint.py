@@ -11,6 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from visagedb_indexer.failpoints import reached
+
 _MAGIC: Final = b"VDBCKPT1"
 
 
@@ -20,13 +22,17 @@ def write(path: Path, arrays: Mapping[str, Any]) -> None:
     np.savez(buffer, allow_pickle=False, **{name: np.asarray(a) for name, a in arrays.items()})
     content = buffer.getbuffer()
     aside = path.with_name(path.name + ".new")
+    reached("checkpoint.before_write")
     with aside.open("wb") as file:
         file.write(_MAGIC)
         file.write(zlib.crc32(content).to_bytes(4, "little"))
         file.write(content)
         file.flush()
+        reached("checkpoint.before_sync")
         os.fsync(file.fileno())
+    reached("checkpoint.before_rename")
     aside.replace(path)
+    reached("checkpoint.after_rename")
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

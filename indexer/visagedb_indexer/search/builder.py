@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from visagedb_indexer import limits
+from visagedb_indexer.failpoints import reached
 from visagedb_indexer.search.audit import Audit, audit
 from visagedb_indexer.search.compact import Codec, Segment
 from visagedb_indexer.search.compact_index import CompactIndex
@@ -252,6 +253,7 @@ class IndexBuilder:
         self.progress = 0.0
         fine = self.index is not None and (self.index.codec.fine or self._finer_codes_due())
         try:
+            reached("build.before_training")
             codec = Codec.train(self._sample(), self._table.live_count, fine=fine)
             index = CompactIndex(codec, (), 0, self.generation + 1)
             # A chunk goes into one segment, so it must fit into one.
@@ -261,7 +263,10 @@ class IndexBuilder:
                     return
                 index = self._grown(index, min(count, index.indexed + chunk))
                 self.progress = index.indexed / count
+                reached("build.after_chunk")
+            reached("build.before_replacement")
             self._replace(index.joined())
+            reached("build.after_replacement")
         finally:
             self.progress = None
 
@@ -277,7 +282,9 @@ class IndexBuilder:
         """Moves the newest faces into the codes."""
         assert self.index is not None
         stop = min(self._table.view().count, self.index.indexed + limits.SEGMENT_ADD_ROWS_MAX)
+        reached("build.before_extension")
         self.index = self._grown(self.index, stop)
+        reached("build.after_extension")
 
     def _grown(self, index: CompactIndex, stop: int) -> CompactIndex:
         owners = self._table.view().owners[index.indexed : stop]
@@ -292,7 +299,9 @@ class IndexBuilder:
     def _purge(self) -> None:
         """Takes deleted faces out of the codes."""
         assert self.index is not None
+        reached("build.before_purge")
         self._replace(self.index.without(self._table.view().owners))
+        reached("build.after_purge")
 
     def _replace(self, index: CompactIndex) -> None:
         self.index = index

@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from visagedb_indexer.failpoints import reached
 from visagedb_indexer.search.audit import Audit
 from visagedb_indexer.search.compact import Codec, Segment
 from visagedb_indexer.search.compact_index import CompactIndex
@@ -75,6 +76,7 @@ class Snapshot:
             OSError: It cannot be written; the old one stays.
         """
         # Codes tell something of faces: they are for the owner's eyes, like the database.
+        reached("codes.before_save")
         self._folder.mkdir(mode=0o700, exist_ok=True)
         manifest = _Manifest(
             format=_FORMAT,
@@ -91,7 +93,9 @@ class Snapshot:
         )
         data = msgspec.json.encode(manifest)
         digest = hashlib.sha256(data).hexdigest().encode()
+        reached("codes.before_manifest")
         self._write(_MANIFEST, digest + b"\n" + data)
+        reached("codes.after_manifest")
         self._forget_all_but({manifest.codec, *manifest.segments})
 
     def load(self, ordinal_count: int) -> tuple[CompactIndex, Audit | None] | None:
@@ -162,10 +166,14 @@ class Snapshot:
         aside = self._folder / f"{name}.new"
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
+            reached("codes.before_write")
             stream.write(data)
             stream.flush()
+            reached("codes.before_sync")
             os.fsync(stream.fileno())
+        reached("codes.before_rename")
         aside.replace(self._folder / name)
+        reached("codes.after_rename")
         folder = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(folder)
@@ -176,4 +184,6 @@ class Snapshot:
         kept = {_MANIFEST, *(self._path(name).name for name in names)}
         for path in self._folder.iterdir():
             if path.name not in kept:
+                reached("codes.before_removal")
                 path.unlink()
+        reached("codes.after_save")

@@ -1,11 +1,14 @@
 """The catalogue: which galleries there are, and the long-running operations."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from visagedb_indexer import limits
 from visagedb_indexer.errors import OperationNotFoundError
+from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store import schema
-from visagedb_indexer.store.environment import Environment
+from visagedb_indexer.store.environment import Environment, LmdbTransaction
 from visagedb_indexer.store.records import OperationRecord, Record, decode, encode
 from visagedb_indexer.store.requests import RequestReader, RequestWriter
 
@@ -33,20 +36,20 @@ class Catalogue:
         self, gallery_id: str, uid: str, *, request_id: str, fingerprint: bytes, now_us: int
     ) -> None:
         """Makes a gallery exist; the answer to the request is its uid."""
-        with self._environment.write() as txn:
+        with self._write() as txn:
             txn.put(gallery_id.encode(), uid.encode(), db=self._db(schema.GALLERIES))
             RequestWriter(self._environment, txn).keep(request_id, fingerprint, uid, now_us)
 
     def remove_gallery(self, gallery_id: str) -> None:
         """Makes a gallery cease to exist."""
-        with self._environment.write() as txn:
+        with self._write() as txn:
             txn.delete(gallery_id.encode(), db=self._db(schema.GALLERIES))
 
     def put_operation(
         self, record: OperationRecord, *, request_id: str = "", fingerprint: bytes = b""
     ) -> None:
         """Adds or replaces an operation; the answer to the request is its id."""
-        with self._environment.write() as txn:
+        with self._write() as txn:
             txn.put(record.id.encode(), encode(record), db=self._db(schema.OPERATIONS))
             RequestWriter(self._environment, txn).keep(
                 request_id, fingerprint, record.id, record.create_time_us
@@ -74,8 +77,16 @@ class Catalogue:
     def remove_operation(self, operation_id: str) -> None:
         """Forgets an operation."""
         self.operation(operation_id)
-        with self._environment.write() as txn:
+        with self._write() as txn:
             txn.delete(operation_id.encode(), db=self._db(schema.OPERATIONS))
+
+    @contextmanager
+    def _write(self) -> Iterator[LmdbTransaction]:
+        reached("catalogue.before_transaction")
+        with self._environment.write() as txn:
+            yield txn
+            reached("catalogue.before_sync")
+        reached("catalogue.after_sync")
 
     def close(self) -> None:
         """Closes the database."""

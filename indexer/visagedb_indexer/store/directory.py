@@ -15,6 +15,7 @@ from visagedb_indexer.errors import (
     StorageCorruptError,
     UnavailableError,
 )
+from visagedb_indexer.failpoints import reached
 
 
 class DataDirectory:
@@ -80,7 +81,9 @@ class DataDirectory:
             if entry.is_dir() and entry.name not in known
         ]
         for entry in orphans:
+            reached("orphans.before_removal")
             shutil.rmtree(entry)
+            reached("orphans.after_removal")
         return [entry.name for entry in orphans]
 
     def remove_gallery(self, uid: str) -> None:

@@ -4,6 +4,7 @@ The databases are opened with LMDB's full durability: a commit returns after the
 and the meta page are on disk.
 """
 
+import errno
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -66,6 +67,10 @@ def translated(path: Path) -> Iterator[None]:
         if "closed" in str(error) or "Attempt to operate" in str(error):
             raise GalleryClosedError("the database is closed") from error
         raise UnavailableError(f"the database cannot be used: {error}") from error
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise StorageFullError("the disk is full; nothing was written") from error
+        raise
 
 
 def _is_full(path: Path, message: str) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from visagedb_indexer import limits
 from visagedb_indexer.errors import StorageCorruptError
+from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store import schema
 from visagedb_indexer.store.blocks import OWNER_BLOCK_BYTES, Column, ColumnReader
 from visagedb_indexer.store.environment import Environment
@@ -62,6 +63,8 @@ class GalleryStore:
             transaction = Transaction(self, txn)
             yield transaction
             changed = transaction.flush()
+            reached("commit.before_sync")
+        reached("commit.after_sync")
         self.vector_rows.follow(changed)
 
     @contextmanager

@@ -21,6 +21,7 @@ from visagedb_indexer.errors import (
     StorageCorruptError,
     UnavailableError,
 )
+from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store.gallery_store import GalleryStore
 from visagedb_indexer.store.transaction import Transaction
 
@@ -141,14 +142,19 @@ class GroupCommit:
                 for submission in batch:
                     self._commit([submission])
             return
+        reached("commit.before_apply")
         for submission, change in done:
             change.apply()
+            reached("commit.before_acknowledgement")
             submission.future.set_result(change.result)
+        reached("commit.after_acknowledgement")
 
     def _attempt(self, batch: list[_Submission]) -> list[tuple[_Submission, Change[Any]]]:
         done: list[tuple[_Submission, Change[Any]]] = []
         refused: list[tuple[_Submission, IndexerError]] = []
+        reached("commit.before_transaction")
         with self._store.write() as txn:
+            reached("commit.before_commands")
             for submission in batch:
                 try:
                     done.append((submission, submission.command(txn)))
@@ -157,6 +163,7 @@ class GroupCommit:
                     raise
                 except IndexerError as error:
                     refused.append((submission, error))
+            reached("commit.after_commands")
         for submission, refusal in refused:
             submission.future.set_exception(refusal)
         return done

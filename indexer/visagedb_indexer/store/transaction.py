@@ -4,6 +4,7 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store import schema
 from visagedb_indexer.store.audits import AuditWriter
 from visagedb_indexer.store.blocks import ColumnWriter
@@ -147,8 +148,11 @@ class Transaction(Reader):
         Returns:
             The blocks of vectors that have changed.
         """
+        reached("columns.before_vectors")
         changed = self._vector_writer.flush()
+        reached("columns.before_owners")
         self._owner_writer.flush()
+        reached("columns.after_owners")
         if self._counters != self._counters_before:
             self._txn.put(schema.COUNTERS_KEY, encode(self._counters), db=self._db(schema.META))
         return changed
