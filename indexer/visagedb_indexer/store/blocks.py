@@ -147,3 +147,4 @@ def _address(rows: NDArray[np.generic]) -> int:
 
 
 OWNER_BLOCK_BYTES = 16 * limits.KIB
+CHECKSUM_BLOCK_BYTES = 16 * limits.KIB

@@ -8,7 +8,12 @@ from visagedb_indexer import limits
 from visagedb_indexer.errors import StorageCorruptError
 from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store import schema
-from visagedb_indexer.store.blocks import OWNER_BLOCK_BYTES, Column, ColumnReader
+from visagedb_indexer.store.blocks import (
+    CHECKSUM_BLOCK_BYTES,
+    OWNER_BLOCK_BYTES,
+    Column,
+    ColumnReader,
+)
 from visagedb_indexer.store.environment import Environment
 from visagedb_indexer.store.reader import Reader
 from visagedb_indexer.store.records import Counters, GalleryRecord, decode, encode
@@ -48,6 +53,7 @@ class GalleryStore:
             schema.VECTORS, "<f4", record.model.dimension, limits.BLOCK_BYTES
         )
         self.owner_column = Column.of(schema.OWNERS, "<i4", 1, OWNER_BLOCK_BYTES)
+        self.checksum_column = Column.of(schema.VECTOR_CHECKSUMS, "<u4", 1, CHECKSUM_BLOCK_BYTES)
         self.vector_rows = RowMap(self.vector_column, self._open_vectors)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What the database's values hold. Encoded as MessagePack maps.
+"""What the database's values hold. Encoded as MessagePack maps with a checksum behind them.
 
 A field may be added with a default in any release; old bytes then decode with the
 default. Removing or changing a field takes a new format version and a migration.
@@ -11,6 +11,7 @@ import msgspec
 
 from visagedb_indexer import limits
 from visagedb_indexer.errors import StorageCorruptError
+from visagedb_indexer.store import checksums
 from visagedb_indexer.values import (
     Box,
     FaceScope,
@@ -286,20 +287,21 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 def encode(record: object) -> bytes:
     """A record as bytes."""
-    return _ENCODER.encode(record)
+    return checksums.sealed(_ENCODER.encode(record))
 
 
 def decode(data: bytes | memoryview, kind: type[Record]) -> Record:
     """A record from its bytes.
 
     Raises:
-        StorageCorruptError: They are not such a record.
+        StorageCorruptError: They are not such a record, or not what was written.
     """
+    body = checksums.unsealed(data)
     decoder = _DECODERS.get(kind)
     if decoder is None:
         decoder = _DECODERS[kind] = msgspec.msgpack.Decoder(kind)
     try:
-        result: Record = decoder.decode(data)
+        result: Record = decoder.decode(body)
     except msgspec.MsgspecError as error:
         raise StorageCorruptError(f"a stored {kind.__name__} cannot be read: {error}") from error
     return result

@@ -34,6 +34,9 @@ REQUESTS: Final = SubDatabase(b"requests", 1, "request id -> RequestRecord")
 REQUEST_TIMES: Final = SubDatabase(b"request_times", 1, "microseconds, request id -> empty")
 VECTORS: Final = SubDatabase(b"vectors", 1, "block -> rows of little-endian float32 by ordinal")
 OWNERS: Final = SubDatabase(b"owners", 1, "block -> identity numbers (int32) by ordinal, or -1")
+VECTOR_CHECKSUMS: Final = SubDatabase(
+    b"vector_checksums", 1, "block -> checksums of the vectors (u32) by ordinal, or 0"
+)
 CLUSTERINGS: Final = SubDatabase(b"clusterings", 1, "clustering id -> ClusteringRecord")
 CLUSTERS: Final = SubDatabase(b"clusters", 1, "clustering id, 0, rank -> ClusterRecord")
 AUDITS: Final = SubDatabase(b"audits", 1, "audit id -> AuditRecord")
@@ -46,7 +49,8 @@ LINEAGE_OF: Final = SubDatabase(b"lineage_of", 1, "identity number, lineage numb
 
 GALLERY_DATABASES: Final = (
     META, IDENTITIES, IDENTITY_IDS, FACES, FACE_IDS, CONTENTS, LABELS, REQUESTS, REQUEST_TIMES,
-    VECTORS, OWNERS, CLUSTERINGS, CLUSTERS, CLUSTER_EDITS, LOOSE_CONTENTS, LINEAGE, LINEAGE_OF,
+    VECTORS, VECTOR_CHECKSUMS, OWNERS,
+    CLUSTERINGS, CLUSTERS, CLUSTER_EDITS, LOOSE_CONTENTS, LINEAGE, LINEAGE_OF,
     CALIBRATIONS,
     AUDITS, FINDINGS,
 )  # fmt: skip

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from visagedb_indexer.failpoints import reached
-from visagedb_indexer.store import schema
+from visagedb_indexer.store import checksums, schema
 from visagedb_indexer.store.audits import AuditWriter
 from visagedb_indexer.store.blocks import ColumnWriter
 from visagedb_indexer.store.calibrations import CalibrationWriter
@@ -38,6 +38,7 @@ class Transaction(Reader):
         super().__init__(store, txn)
         self._vector_writer = ColumnWriter(store.environment, txn, store.vector_column)
         self._owner_writer = ColumnWriter(store.environment, txn, store.owner_column)
+        self._checksum_writer = ColumnWriter(store.environment, txn, store.checksum_column)
         self._counters_before = self._counters = super().counters()
         self.requests: RequestWriter = RequestWriter(store.environment, txn)
         self.audits: AuditWriter = AuditWriter(store.environment, txn)
@@ -150,6 +151,7 @@ class Transaction(Reader):
         """
         reached("columns.before_vectors")
         changed = self._vector_writer.flush()
+        self._checksum_writer.flush()
         reached("columns.before_owners")
         self._owner_writer.flush()
         reached("columns.after_owners")
@@ -167,6 +169,7 @@ class Transaction(Reader):
         record = replace(record, ordinal=self._counters.next_ordinal)
         self._put_face_keys(number, record)
         self._vector_writer.put(record.ordinal, vector)
+        self._checksum_writer.put(record.ordinal, checksums.of_vector(vector))
         self._owner_writer.put(record.ordinal, number)
         return record
 
@@ -198,6 +201,7 @@ class Transaction(Reader):
         content = face.content_sha256 + schema.u64(face.ordinal)
         self._txn.delete(content, db=self._db(schema.LOOSE_CONTENTS))
         self._vector_writer.put(face.ordinal, 0)
+        self._checksum_writer.put(face.ordinal, 0)
         self._owner_writer.put(face.ordinal, NO_OWNER)
 
     def _put_identity(self, record: IdentityRecord) -> None:

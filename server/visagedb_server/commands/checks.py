@@ -35,6 +35,7 @@ _PACKAGES: Final = (
     ("grpc_status.rpc_status", "grpcio-status", "server"),
     ("lmdb", "lmdb", "server"),
     ("msgspec", "msgspec", "server"),
+    ("xxhash", "xxhash", "server"),
     ("pydantic_settings", "pydantic-settings", "server"),
     ("structlog", "structlog", "server"),
     ("faiss", "faiss-cpu", "server"),
