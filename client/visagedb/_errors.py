@@ -7,6 +7,7 @@
     │   ├── InvalidLabelsError
     │   ├── InvalidPageTokenError
     │   ├── InvalidFilterError
+    │   ├── InvalidSourceError
     │   └── InvalidImageError           the image cannot be used
     │       ├── EmptyImageError
     │       ├── UnsupportedImageFormatError
@@ -20,6 +21,7 @@
     │   ├── IdentityNotFoundError
     │   ├── FaceNotFoundError
     │   ├── OperationNotFoundError
+    │   ├── ImportNotFoundError
     │   ├── ClusteringNotFoundError
     │   ├── LineageNotFoundError
     │   └── CalibrationNotFoundError
@@ -34,6 +36,7 @@
     │   ├── ModelNotAvailableError
     │   ├── GalleryTooLargeError
     │   ├── GalleryClosedError
+    │   ├── PathNotAllowedError
     │   ├── DataDirectoryLockedError
     │   ├── FormatTooNewError
     │   ├── NotCalibratedError
@@ -146,6 +149,10 @@ class InvalidFilterError(InvalidArgumentError):
     """A filter expression cannot be understood."""
 
 
+class InvalidSourceError(InvalidArgumentError):
+    """A file to import is damaged, cut short, or not of the form that it has to have."""
+
+
 class InvalidImageError(InvalidArgumentError):
     """The image cannot be used."""
 
@@ -196,6 +203,10 @@ class FaceNotFoundError(NotFoundError):
 
 class OperationNotFoundError(NotFoundError):
     """There is no operation of this name, or it is forgotten."""
+
+
+class ImportNotFoundError(NotFoundError):
+    """The gallery has no import of this name; old ones are forgotten."""
 
 
 class ClusteringNotFoundError(NotFoundError):
@@ -260,6 +271,10 @@ class DataDirectoryLockedError(FailedPreconditionError):
 
 class FormatTooNewError(FailedPreconditionError):
     """The data was written by a newer version of VisageDB."""
+
+
+class PathNotAllowedError(FailedPreconditionError):
+    """A file or folder that the server's operator has not opened for imports or exports."""
 
 
 class NotCalibratedError(FailedPreconditionError):

@@ -7,6 +7,7 @@
     │   ├── InvalidLabelsError
     │   ├── InvalidFilterError
     │   ├── InvalidPageTokenError
+    │   ├── InvalidSourceError
     │   └── ImageError              the image cannot be used
     │       ├── EmptyImageError
     │       ├── UnsupportedImageError
@@ -20,6 +21,7 @@
     │   ├── IdentityNotFoundError
     │   ├── FaceNotFoundError
     │   ├── OperationNotFoundError
+    │   ├── ImportNotFoundError
     │   ├── ClusteringNotFoundError
     │   ├── LineageNotFoundError
     │   └── CalibrationNotFoundError
@@ -34,6 +36,7 @@
     │   ├── ModelNotAvailableError
     │   ├── GalleryTooLargeError
     │   ├── GalleryClosedError
+    │   ├── PathNotAllowedError
     │   ├── NotCalibratedError
     │   ├── NotUndoableError
     │   ├── DataDirectoryLockedError
@@ -58,28 +61,13 @@
 The `reason` of a class goes over the wire. A message says what is wrong and what to do about it.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar
-
-
-class IndexerError(Exception):
-    """Base of all errors the indexer raises on purpose.
-
-    Args:
-        message: One sentence for a person.
-        metadata: Machine-readable details (short strings), passed on to the caller.
-    """
-
-    reason: ClassVar[str] = "INTERNAL"
-
-    def __init__(self, message: str, metadata: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.metadata = dict(metadata or {})
-
-    def __reduce__(self) -> tuple[type["IndexerError"], tuple[str, dict[str, str]]]:
-        """Errors travel between processes; the default would lose the metadata."""
-        return type(self), (self.message, self.metadata)
+from visagedb_indexer.error_base import IndexerError as IndexerError
+from visagedb_indexer.model_errors import InvalidModelCardError as InvalidModelCardError
+from visagedb_indexer.model_errors import ModelDigestError as ModelDigestError
+from visagedb_indexer.model_errors import ModelError as ModelError
+from visagedb_indexer.model_errors import ModelFileMissingError as ModelFileMissingError
+from visagedb_indexer.model_errors import ModelShapeError as ModelShapeError
+from visagedb_indexer.model_errors import UnsupportedOperatorError as UnsupportedOperatorError
 
 
 class InvalidArgumentError(IndexerError):
@@ -116,6 +104,12 @@ class InvalidPageTokenError(InvalidArgumentError):
     """A page token was not issued by this server for this listing."""
 
     reason = "INVALID_PAGE_TOKEN"
+
+
+class InvalidSourceError(InvalidArgumentError):
+    """A file to import is damaged, cut short, or not of the form that it has to have."""
+
+    reason = "INVALID_SOURCE"
 
 
 class ImageError(InvalidArgumentError):
@@ -194,6 +188,12 @@ class OperationNotFoundError(NotFoundError):
     """There is no long-running operation of this name."""
 
     reason = "OPERATION_NOT_FOUND"
+
+
+class ImportNotFoundError(NotFoundError):
+    """The gallery has no import of this id; old ones are forgotten."""
+
+    reason = "IMPORT_NOT_FOUND"
 
 
 class ClusteringNotFoundError(NotFoundError):
@@ -280,6 +280,12 @@ class GalleryClosedError(FailedPreconditionError):
     reason = "GALLERY_CLOSED"
 
 
+class PathNotAllowedError(FailedPreconditionError):
+    """A file or folder that the operator has not opened for imports or exports."""
+
+    reason = "PATH_NOT_ALLOWED"
+
+
 class NotCalibratedError(FailedPreconditionError):
     """An error rate was asked for, but the gallery has not been calibrated."""
 
@@ -302,42 +308,6 @@ class FormatTooNewError(FailedPreconditionError):
     """The data was written by a newer version of VisageDB."""
 
     reason = "FORMAT_TOO_NEW"
-
-
-class ModelError(IndexerError):
-    """A model card or its weights are refused."""
-
-    reason = "INVALID_MODEL"
-
-
-class InvalidModelCardError(ModelError):
-    """The card is not valid TOML, or a field is missing or wrong."""
-
-    reason = "INVALID_MODEL_CARD"
-
-
-class ModelFileMissingError(ModelError):
-    """The weights are not where the card says."""
-
-    reason = "MODEL_FILE_MISSING"
-
-
-class ModelDigestError(ModelError):
-    """The weights are not the ones the card was written for."""
-
-    reason = "MODEL_DIGEST_MISMATCH"
-
-
-class UnsupportedOperatorError(ModelError):
-    """The network uses an operator, or a form of one, that the importer does not know."""
-
-    reason = "UNSUPPORTED_OPERATOR"
-
-
-class ModelShapeError(ModelError):
-    """The network's inputs or outputs do not have the card's shapes."""
-
-    reason = "MODEL_SHAPE_MISMATCH"
 
 
 class ExhaustedError(IndexerError):

@@ -13,7 +13,7 @@ from visagedb_server.errors import CODES, DOMAIN, code_of, status_of
 def tree(base: type[errors.IndexerError]) -> Iterator[type[errors.IndexerError]]:
     yield base
     for child in base.__subclasses__():
-        if child.__module__ == errors.__name__:
+        if getattr(errors, child.__name__, None) is child:
             yield from tree(child)
 
 

@@ -30,6 +30,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_INVALID_LABELS: _ErrorReason.ValueType  # 4
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 5
     ERROR_REASON_INVALID_FILTER: _ErrorReason.ValueType  # 6
+    ERROR_REASON_INVALID_SOURCE: _ErrorReason.ValueType  # 7
     ERROR_REASON_INVALID_IMAGE: _ErrorReason.ValueType  # 20
     """INVALID_ARGUMENT: the image cannot be used."""
     ERROR_REASON_EMPTY_IMAGE: _ErrorReason.ValueType  # 21
@@ -48,6 +49,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_CLUSTERING_NOT_FOUND: _ErrorReason.ValueType  # 45
     ERROR_REASON_LINEAGE_NOT_FOUND: _ErrorReason.ValueType  # 46
     ERROR_REASON_CALIBRATION_NOT_FOUND: _ErrorReason.ValueType  # 47
+    ERROR_REASON_IMPORT_NOT_FOUND: _ErrorReason.ValueType  # 48
     ERROR_REASON_ALREADY_EXISTS: _ErrorReason.ValueType  # 60
     """ALREADY_EXISTS."""
     ERROR_REASON_GALLERY_EXISTS: _ErrorReason.ValueType  # 61
@@ -66,6 +68,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_FORMAT_TOO_NEW: _ErrorReason.ValueType  # 106
     ERROR_REASON_NOT_CALIBRATED: _ErrorReason.ValueType  # 107
     ERROR_REASON_NOT_UNDOABLE: _ErrorReason.ValueType  # 110
+    ERROR_REASON_PATH_NOT_ALLOWED: _ErrorReason.ValueType  # 111
     ERROR_REASON_INVALID_MODEL: _ErrorReason.ValueType  # 120
     """FAILED_PRECONDITION: a model card or its weights are refused."""
     ERROR_REASON_INVALID_MODEL_CARD: _ErrorReason.ValueType  # 121
@@ -102,6 +105,7 @@ ERROR_REASON_INVALID_VECTOR: ErrorReason.ValueType  # 3
 ERROR_REASON_INVALID_LABELS: ErrorReason.ValueType  # 4
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 5
 ERROR_REASON_INVALID_FILTER: ErrorReason.ValueType  # 6
+ERROR_REASON_INVALID_SOURCE: ErrorReason.ValueType  # 7
 ERROR_REASON_INVALID_IMAGE: ErrorReason.ValueType  # 20
 """INVALID_ARGUMENT: the image cannot be used."""
 ERROR_REASON_EMPTY_IMAGE: ErrorReason.ValueType  # 21
@@ -120,6 +124,7 @@ ERROR_REASON_OPERATION_NOT_FOUND: ErrorReason.ValueType  # 44
 ERROR_REASON_CLUSTERING_NOT_FOUND: ErrorReason.ValueType  # 45
 ERROR_REASON_LINEAGE_NOT_FOUND: ErrorReason.ValueType  # 46
 ERROR_REASON_CALIBRATION_NOT_FOUND: ErrorReason.ValueType  # 47
+ERROR_REASON_IMPORT_NOT_FOUND: ErrorReason.ValueType  # 48
 ERROR_REASON_ALREADY_EXISTS: ErrorReason.ValueType  # 60
 """ALREADY_EXISTS."""
 ERROR_REASON_GALLERY_EXISTS: ErrorReason.ValueType  # 61
@@ -138,6 +143,7 @@ ERROR_REASON_DATA_DIRECTORY_LOCKED: ErrorReason.ValueType  # 105
 ERROR_REASON_FORMAT_TOO_NEW: ErrorReason.ValueType  # 106
 ERROR_REASON_NOT_CALIBRATED: ErrorReason.ValueType  # 107
 ERROR_REASON_NOT_UNDOABLE: ErrorReason.ValueType  # 110
+ERROR_REASON_PATH_NOT_ALLOWED: ErrorReason.ValueType  # 111
 ERROR_REASON_INVALID_MODEL: ErrorReason.ValueType  # 120
 """FAILED_PRECONDITION: a model card or its weights are refused."""
 ERROR_REASON_INVALID_MODEL_CARD: ErrorReason.ValueType  # 121

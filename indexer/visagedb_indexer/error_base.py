@@ -1,0 +1,24 @@
+"""The root of the tree in `visagedb_indexer.errors`."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class IndexerError(Exception):
+    """Base of all errors the indexer raises on purpose.
+
+    Args:
+        message: One sentence for a person.
+        metadata: Machine-readable details (short strings), passed on to the caller.
+    """
+
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, message: str, metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = dict(metadata or {})
+
+    def __reduce__(self) -> tuple[type["IndexerError"], tuple[str, dict[str, str]]]:
+        """Errors travel between processes; the default would lose the metadata."""
+        return type(self), (self.message, self.metadata)
