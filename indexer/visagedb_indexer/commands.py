@@ -17,28 +17,22 @@ from visagedb_indexer import limits, validation
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.errors import (
     EtagMismatchError,
-    FaceExistsError,
     FaceNotFoundError,
     IdentityExistsError,
     IdentityNotFoundError,
-    LimitExceededError,
 )
 from visagedb_indexer.gallery_values import (
-    Enrollment,
-    EnrollOutcome,
     GalleryPatch,
     IdentityPatch,
-    NewFace,
     NewIdentity,
 )
 from visagedb_indexer.store import (
     FaceRecord,
     GalleryRecord,
     IdentityRecord,
-    Reader,
     Transaction,
 )
-from visagedb_indexer.values import ExtractedFace, ModelIdentity
+from visagedb_indexer.values import ExtractedFace
 
 Result = TypeVar("Result")
 
@@ -50,7 +44,7 @@ class Effects(Generic[Result]):
     Attributes:
         result: What its caller gets.
         created: Identities that are new.
-        replaced: An identity before and after.
+        replaced: Identities before and after.
         deleted: Identities that are gone.
         added_faces: Ordinal and identity number of each new face.
         moved_faces: Ordinal and new identity number of faces that have changed hands.
@@ -60,7 +54,7 @@ class Effects(Generic[Result]):
 
     result: Result
     created: tuple[IdentityRecord, ...] = ()
-    replaced: tuple[IdentityRecord, IdentityRecord] | None = None
+    replaced: tuple[tuple[IdentityRecord, IdentityRecord], ...] = ()
     deleted: tuple[IdentityRecord, ...] = ()
     added_faces: tuple[tuple[int, int], ...] = ()
     moved_faces: tuple[tuple[int, int], ...] = ()
@@ -109,7 +103,7 @@ def create_identity(identity_id: str, new: NewIdentity, request_id: str) -> Comm
     validation.check_request_id(request_id)
     if identity_id:
         validation.check_id(identity_id, "identity")
-    new = _checked(new)
+    new = checked_identity(new)
     fingerprint = fingerprint_of("create_identity", identity_id, new)
 
     def command(txn: Transaction) -> Effects[IdentityRecord]:
@@ -134,7 +128,7 @@ def update_identity(identity_id: str, patch: IdentityPatch, etag: str) -> Comman
         old = txn.identity(identity_id)
         check_etag(etag, old.revision)
         expiry = old.expire_time_us if patch.expire_time_us is None else patch.expire_time_us
-        fields = _checked(
+        fields = checked_identity(
             NewIdentity(
                 _given(patch.display_name, old.display_name),
                 _given(patch.labels, old.labels),
@@ -152,7 +146,7 @@ def update_identity(identity_id: str, patch: IdentityPatch, etag: str) -> Comman
             revision=old.revision + 1,
         )
         txn.replace_identity(old, new)
-        return Effects(new, replaced=(old, new))
+        return Effects(new, replaced=((old, new),))
 
     return command
 
@@ -168,48 +162,6 @@ def delete_identity(identity_id: str, etag: str, *, allow_missing: bool) -> Comm
         ordinals = txn.remove_identity(record)
         txn.lineage.erase(record.number)
         return Effects(len(ordinals), deleted=(record,), removed_faces=tuple(ordinals))
-
-    return command
-
-
-def check_enrollable(new: NewFace, view: Reader) -> None:
-    """Refuses what `enroll` would refuse, as far as it can be known without the vector."""
-    _check_new_face(new)
-    identity = view.find_identity(new.identity_id)
-    if identity is not None:
-        _check_room(view, identity, new)
-    elif new.new_identity is None:
-        raise no_identity(new.identity_id)
-
-
-def enroll(new: NewFace, model: ModelIdentity) -> Command[Enrollment]:
-    """Adds a face; the same content for the same identity returns the face that is there."""
-    _check_new_face(new)
-    vector = validation.unit_vector(new.vector, model.dimension)
-    fingerprint = enroll_fingerprint(new)
-
-    def command(txn: Transaction) -> Effects[Enrollment]:
-        known = txn.requests.recall(new.request_id, fingerprint, Enrollment)
-        if known is not None:
-            return Effects(known)
-        identity = txn.find_identity(new.identity_id)
-        created: tuple[IdentityRecord, ...] = ()
-        if identity is None:
-            if new.new_identity is None:
-                raise no_identity(new.identity_id)
-            identity = txn.add_identity(identity_record(new.identity_id, new.new_identity))
-            created = (identity,)
-        else:
-            face = _check_room(txn, identity, new)
-            if face is not None:
-                return Effects(Enrollment(identity.id, face, EnrollOutcome.ALREADY_ENROLLED))
-        record = face_record(new.face_id, new.content_sha256, new.source, new.extracted)
-        identity, face = txn.add_face(identity, record, vector)
-        answer = Enrollment(
-            identity.id, face, EnrollOutcome.ENROLLED, bool(created), new.detected_count
-        )
-        txn.requests.keep(new.request_id, fingerprint, answer, face.create_time_us)
-        return Effects(answer, created=created, added_faces=((face.ordinal, identity.number),))
 
     return command
 
@@ -231,16 +183,6 @@ def delete_face(identity_id: str, face_id: str, *, allow_missing: bool) -> Comma
     return command
 
 
-def enroll_fingerprint(new: NewFace) -> bytes:
-    """What makes two enrolments the same request.
-
-    The vector is not part of it: it follows from the content.
-    """
-    return fingerprint_of(
-        "enroll", new.identity_id, new.face_id, new.content_sha256, new.source, new.new_identity
-    )
-
-
 def _given(new: Result | None, old: Result) -> Result:
     return old if new is None else new
 
@@ -257,41 +199,18 @@ def check_etag(given: str, revision: int) -> None:
         )
 
 
-def _checked(new: NewIdentity) -> NewIdentity:
+def checked_identity(new: NewIdentity) -> NewIdentity:
+    """What a caller says of an identity, checked.
+
+    Raises:
+        InvalidArgumentError: A name, label or the metadata is not valid.
+    """
     return NewIdentity(
         validation.check_text(new.display_name, "display_name", limits.DISPLAY_NAME_LENGTH_MAX),
         validation.check_labels(new.labels),
         validation.check_metadata(new.metadata),
         new.expire_time_us,
     )
-
-
-def _check_new_face(new: NewFace) -> None:
-    validation.check_id(new.identity_id, "identity")
-    validation.check_request_id(new.request_id)
-    validation.check_text(new.source, "source", limits.SOURCE_LENGTH_MAX)
-    if new.face_id:
-        validation.check_id(new.face_id, "face")
-    if new.new_identity is not None:
-        _checked(new.new_identity)
-
-
-def _check_room(view: Reader, identity: IdentityRecord, new: NewFace) -> FaceRecord | None:
-    """The face already made from this content; or None, when there is room for a new one."""
-    same = view.find_content(identity.number, new.content_sha256)
-    if same is not None:
-        return same
-    if new.face_id and view.find_face(identity.number, new.face_id) is not None:
-        raise FaceExistsError(
-            f"identity {identity.id!r} has a face {new.face_id!r}, made from something else",
-            {"identity": identity.id, "face": new.face_id},
-        )
-    if identity.face_count >= limits.FACES_PER_IDENTITY_MAX:
-        raise LimitExceededError(
-            f"identity {identity.id!r} has {identity.face_count} faces, the most it can have",
-            {"identity": identity.id, "limit": str(limits.FACES_PER_IDENTITY_MAX)},
-        )
-    return None
 
 
 def no_identity(identity_id: str) -> IdentityNotFoundError:
@@ -304,7 +223,7 @@ def no_identity(identity_id: str) -> IdentityNotFoundError:
 
 def identity_record(identity_id: str, new: NewIdentity) -> IdentityRecord:
     """The record of a new identity, checked; an empty id makes one."""
-    new = _checked(new)
+    new = checked_identity(new)
     now = now_us()
     uid = uuid.uuid4().hex
     return IdentityRecord(

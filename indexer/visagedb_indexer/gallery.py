@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from visagedb_indexer import commands, ranking, validation
+from visagedb_indexer import commands, enrollment, ranking, validation
 from visagedb_indexer.audits import Audits
 from visagedb_indexer.calibrations import Calibrations
 from visagedb_indexer.clusterings import Clusterings
 from visagedb_indexer.commands import Command, Effects, Result
+from visagedb_indexer.errors import IndexerError
 from visagedb_indexer.filters import parse_filter
 from visagedb_indexer.gallery_values import (
     Enrollment,
-    EnrollOutcome,
+    EnrollMode,
     GalleryPatch,
     GalleryStats,
     IdentityPatch,
@@ -198,32 +199,18 @@ class Gallery:
 
     # Faces
 
-    def find_enrolled(self, identity_id: str, content_sha256: bytes) -> Enrollment | None:
-        """The face already made from this content for this identity, or None."""
-        with self._store.read() as view:
-            identity = view.find_identity(identity_id)
-            face = identity and view.find_content(identity.number, content_sha256)
-        if not face:
-            return None
-        return Enrollment(identity_id, face, EnrollOutcome.ALREADY_ENROLLED)
-
-    def recall_enrollment(self, new: NewFace) -> Enrollment | None:
-        """The answer this request was given before, so that its image need not be read again.
+    def foresee_enrollment(
+        self, new: NewFace, mode: EnrollMode = EnrollMode.INSERT
+    ) -> Enrollment | None:
+        """The answer of `enroll` if it is known without a vector, so that none need be made.
 
         Raises:
-            RequestIdReusedError: The request id belonged to another request.
+            IndexerError: What `enroll` would raise, as far as it can be known.
         """
         with self._store.read() as view:
-            return view.requests.recall(
-                new.request_id, commands.enroll_fingerprint(new), Enrollment
-            )
+            return enrollment.foresee(new, mode, view)
 
-    def check_enrollable(self, new: NewFace) -> None:
-        """Refuses what `enroll` would refuse, before the work of embedding is done."""
-        with self._store.read() as view:
-            commands.check_enrollable(new, view)
-
-    def enroll(self, new: NewFace) -> Enrollment:
+    def enroll(self, new: NewFace, mode: EnrollMode = EnrollMode.INSERT) -> Enrollment:
         """Adds a face; durable and searchable on return.
 
         The same content for the same identity returns the face that is there.
@@ -236,7 +223,20 @@ class Gallery:
             InvalidArgumentError: A name, label or the metadata is not valid.
             LimitExceededError: The identity has too many faces.
         """
-        return self._run(commands.enroll(new, self.model))
+        (answer,) = self.enroll_many([new], mode)
+        if isinstance(answer, IndexerError):
+            raise answer
+        return answer
+
+    def enroll_many(
+        self, faces: Sequence[NewFace], mode: EnrollMode = EnrollMode.INSERT
+    ) -> list[Enrollment | IndexerError]:
+        """Adds many faces in one commit; durable and searchable on return.
+
+        Returns:
+            For each face what `enroll` returns or raises. A refused one changes nothing.
+        """
+        return self._run(enrollment.enroll_many(faces, mode, self.model))
 
     def face(
         self, identity_id: str, face_id: str, *, with_vector: bool = False
@@ -373,8 +373,8 @@ class Gallery:
             self._engine.promise(self._record.mate_loss_bound)
         for identity in effects.created:
             self._labels.add(identity)
-        if effects.replaced is not None:
-            self._labels.replace(*effects.replaced)
+        for before, after in effects.replaced:
+            self._labels.replace(before, after)
         for ordinal, number in effects.added_faces:
             self._engine.add(ordinal, number)
         if effects.removed_faces:

@@ -68,19 +68,44 @@ class NewFace:
     request_id: str = ""
 
 
+class EnrollMode(StrEnum):
+    """What an enrolment does with what is there already."""
+
+    INSERT = "insert"
+    """Adds the face; one of the same face id, made from something else, refuses it."""
+    UPSERT = "upsert"
+    """Adds the face, or puts it in the place of the one of the same face id. What is said of
+    the identity replaces what was known of it; what is not said stays."""
+    SKIP_EXISTING = "skip_existing"
+    """Adds the face only if its identity is new; one that exists is left as it is."""
+
+
 class EnrollOutcome(StrEnum):
     """What became of a face."""
 
     ENROLLED = "enrolled"
     ALREADY_ENROLLED = "already_enrolled"
+    """The same content was enrolled for this identity before."""
+    REPLACED = "replaced"
+    """It has taken the place of the face of the same id."""
+    SKIPPED = "skipped"
+    """Its identity was there already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Enrollment:
-    """The answer to an enrolment."""
+    """The answer to an enrolment.
+
+    Attributes:
+        identity_id: Whose face it is.
+        face: The face; None if it was skipped.
+        outcome: What became of it.
+        identity_created: Whether the identity is new.
+        detected_count: Faces found in the image; 0 for a vector, and where none was read.
+    """
 
     identity_id: str
-    face: FaceRecord
+    face: FaceRecord | None
     outcome: EnrollOutcome
     identity_created: bool = False
     detected_count: int = 0

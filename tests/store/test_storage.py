@@ -146,7 +146,7 @@ def test_a_face_id_belongs_to_one_content(gallery: Gallery) -> None:
     with pytest.raises(FaceExistsError):
         enroll(gallery, "ada", vectors[1], face_id="f")
     with pytest.raises(FaceExistsError):
-        gallery.check_enrollable(new_face("ada", vectors[1], face_id="f"))
+        gallery.foresee_enrollment(new_face("ada", vectors[1], face_id="f"))
     assert gallery.identity("ada").face_count == 1
 
 
@@ -158,7 +158,7 @@ def test_an_identity_has_a_most_of_faces(gallery: Gallery, monkeypatch: pytest.M
     with pytest.raises(LimitExceededError):
         enroll(gallery, "ada", vectors[2])
     with pytest.raises(LimitExceededError):
-        gallery.check_enrollable(new_face("ada", vectors[2]))
+        gallery.foresee_enrollment(new_face("ada", vectors[2]))
     assert enroll(gallery, "ada", vectors[0]).outcome is EnrollOutcome.ALREADY_ENROLLED
 
 

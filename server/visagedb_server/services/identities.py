@@ -123,9 +123,7 @@ class IdentityService(identities_pb2_grpc.IdentityServiceServicer):
             raise InvalidArgumentError("give an image or a template to enrol", {"field": "content"})
         new = self._new_face(request, identity_id, request.image, np.empty(0, np.float32))
         # What is there already need not be looked at again: a repeat costs no embedding.
-        known = gallery.recall_enrollment(new) or gallery.find_enrolled(
-            identity_id, new.content_sha256
-        )
+        known = gallery.foresee_enrollment(new)
         if known is None:
             known = gallery.enroll(self._extracted(gallery, request, new, context))
         return _enrolled(gallery, known)
@@ -155,7 +153,6 @@ class IdentityService(identities_pb2_grpc.IdentityServiceServicer):
         new: NewFace,
         context: grpc.ServicerContext,
     ) -> NewFace:
-        gallery.check_enrollable(new)
         options = ExtractOptions(
             choice=choice_of_one(request.face_selection),
             bulk=request.bulk,
@@ -275,8 +272,11 @@ class IdentityService(identities_pb2_grpc.IdentityServiceServicer):
 
 
 def _enrolled(gallery: Gallery, answer: Enrollment) -> identities_pb2.EnrollFaceResponse:
+    face = None
+    if answer.face is not None:
+        face = _face(gallery, answer.identity_id, answer.face, None)
     return identities_pb2.EnrollFaceResponse(
-        face=_face(gallery, answer.identity_id, answer.face, None),
+        face=face,
         outcome=_OUTCOMES[answer.outcome],
         identity_created=answer.identity_created,
         detected_face_count=answer.detected_count,

@@ -1,0 +1,244 @@
+"""Enrolment: faces, one or many, into identities.
+
+Many faces are one command, so they share a commit. Each has its own outcome or refusal, and
+one that is refused changes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from visagedb_indexer import limits, validation
+from visagedb_indexer.clock import now_us
+from visagedb_indexer.commands import (
+    Command,
+    Effects,
+    checked_identity,
+    face_record,
+    fingerprint_of,
+    identity_record,
+    no_identity,
+)
+from visagedb_indexer.errors import (
+    FaceExistsError,
+    IndexerError,
+    LimitExceededError,
+    StorageCorruptError,
+)
+from visagedb_indexer.gallery_values import (
+    Enrollment,
+    EnrollMode,
+    EnrollOutcome,
+    NewFace,
+    NewIdentity,
+)
+from visagedb_indexer.store import FaceRecord, IdentityRecord, Reader, Transaction
+from visagedb_indexer.values import ModelIdentity, Vector
+
+Answer: TypeAlias = Enrollment | IndexerError
+
+
+def fingerprint(new: NewFace, mode: EnrollMode) -> bytes:
+    """What makes two enrolments the same request.
+
+    The vector is not part of it: it follows from the content.
+    """
+    return fingerprint_of(
+        "enroll",
+        mode,
+        new.identity_id,
+        new.face_id,
+        new.content_sha256,
+        new.source,
+        new.new_identity,
+    )
+
+
+def foresee(new: NewFace, mode: EnrollMode, view: Reader) -> Enrollment | None:
+    """The answer to an enrolment if it is known without the vector; refuses what can be."""
+    _check(new)
+    known = view.requests.recall(new.request_id, fingerprint(new, mode), Enrollment)
+    if known is not None:
+        return known
+    identity = view.find_identity(new.identity_id)
+    if identity is None:
+        if new.new_identity is None:
+            raise no_identity(new.identity_id)
+        return None
+    if mode is EnrollMode.SKIP_EXISTING:
+        return Enrollment(identity.id, None, EnrollOutcome.SKIPPED)
+    place = _place(view, identity, new, mode)
+    if place is None or place.content_sha256 != new.content_sha256:
+        return None
+    if mode is EnrollMode.UPSERT and _with_said(identity, new.new_identity) != identity:
+        return None
+    return Enrollment(identity.id, place, EnrollOutcome.ALREADY_ENROLLED)
+
+
+def enroll_many(
+    faces: Sequence[NewFace], mode: EnrollMode, model: ModelIdentity
+) -> Command[list[Answer]]:
+    """Adds faces, in their order; for each its answer, or why it is refused."""
+    checked = [_unit_vector(new, model) for new in faces]
+
+    def command(txn: Transaction) -> Effects[list[Answer]]:
+        changes = _Changes()
+        answers: list[Answer] = []
+        for new, vector in zip(faces, checked, strict=True):
+            if isinstance(vector, IndexerError):
+                answers.append(vector)
+                continue
+            try:
+                answers.append(_enroll(txn, new, mode, vector, changes))
+            except StorageCorruptError:
+                # Found on the way, so that half of the enrolment may be done.
+                raise
+            except IndexerError as error:
+                answers.append(error)
+        return changes.effects(answers)
+
+    return command
+
+
+@dataclass(slots=True)
+class _Changes:
+    """What has been done so far, for the structures in memory."""
+
+    created: list[IdentityRecord] = field(default_factory=list)
+    replaced: list[tuple[IdentityRecord, IdentityRecord]] = field(default_factory=list)
+    added: list[tuple[int, int]] = field(default_factory=list)
+    removed: list[int] = field(default_factory=list)
+
+    def effects(self, answers: list[Answer]) -> Effects[list[Answer]]:
+        return Effects(
+            answers,
+            created=tuple(self.created),
+            replaced=tuple(self.replaced),
+            added_faces=tuple(self.added),
+            removed_faces=tuple(self.removed),
+        )
+
+
+def _enroll(
+    txn: Transaction, new: NewFace, mode: EnrollMode, vector: Vector, changes: _Changes
+) -> Enrollment:
+    request = fingerprint(new, mode) if new.request_id else b""
+    known = txn.requests.recall(new.request_id, request, Enrollment)
+    if known is not None:
+        return known
+    answer = _store(txn, new, mode, vector, changes)
+    if answer.outcome in {EnrollOutcome.ENROLLED, EnrollOutcome.REPLACED}:
+        assert answer.face is not None
+        txn.requests.keep(new.request_id, request, answer, answer.face.create_time_us)
+    return answer
+
+
+def _store(
+    txn: Transaction, new: NewFace, mode: EnrollMode, vector: Vector, changes: _Changes
+) -> Enrollment:
+    identity = txn.find_identity(new.identity_id)
+    if identity is None:
+        if new.new_identity is None:
+            raise no_identity(new.identity_id)
+        identity = txn.add_identity(identity_record(new.identity_id, new.new_identity))
+        changes.created.append(identity)
+        return _add(txn, identity, new, vector, changes, created=True)
+    if mode is EnrollMode.SKIP_EXISTING:
+        return Enrollment(identity.id, None, EnrollOutcome.SKIPPED)
+    place = _place(txn, identity, new, mode)
+    if mode is EnrollMode.UPSERT and new.new_identity is not None:
+        identity = _updated(txn, identity, new.new_identity, changes)
+    if place is not None and place.content_sha256 == new.content_sha256:
+        return Enrollment(identity.id, place, EnrollOutcome.ALREADY_ENROLLED)
+    if place is None:
+        return _add(txn, identity, new, vector, changes)
+    txn.remove_face(identity, place)
+    changes.removed.append(place.ordinal)
+    identity = replace(identity, face_count=identity.face_count - 1)
+    return _add(txn, identity, new, vector, changes, outcome=EnrollOutcome.REPLACED)
+
+
+def _add(
+    txn: Transaction,
+    identity: IdentityRecord,
+    new: NewFace,
+    vector: Vector,
+    changes: _Changes,
+    *,
+    created: bool = False,
+    outcome: EnrollOutcome = EnrollOutcome.ENROLLED,
+) -> Enrollment:
+    record = face_record(new.face_id, new.content_sha256, new.source, new.extracted)
+    identity, face = txn.add_face(identity, record, vector)
+    changes.added.append((face.ordinal, identity.number))
+    return Enrollment(identity.id, face, outcome, created, new.detected_count)
+
+
+def _updated(
+    txn: Transaction, old: IdentityRecord, said: NewIdentity, changes: _Changes
+) -> IdentityRecord:
+    new = _with_said(old, said)
+    if new == old:
+        return old
+    new = replace(new, update_time_us=now_us(), revision=old.revision + 1)
+    txn.replace_identity(old, new)
+    changes.replaced.append((old, new))
+    return new
+
+
+def _with_said(old: IdentityRecord, said: NewIdentity | None) -> IdentityRecord:
+    """The identity with what is said of it now; what is not said stays."""
+    if said is None:
+        return old
+    return replace(
+        old,
+        display_name=said.display_name or old.display_name,
+        labels=said.labels or old.labels,
+        metadata=said.metadata or old.metadata,
+        expire_time_us=old.expire_time_us if said.expire_time_us is None else said.expire_time_us,
+    )
+
+
+def _place(
+    view: Reader, identity: IdentityRecord, new: NewFace, mode: EnrollMode
+) -> FaceRecord | None:
+    """The face that is there already: made from this content, or to be replaced.
+
+    None when there is room for a new one.
+    """
+    if mode is EnrollMode.UPSERT and new.face_id:
+        face = view.find_face(identity.number, new.face_id)
+        if face is not None:
+            return face
+    same = view.find_content(identity.number, new.content_sha256)
+    if same is not None:
+        return same
+    if new.face_id and view.find_face(identity.number, new.face_id) is not None:
+        raise FaceExistsError(
+            f"identity {identity.id!r} has a face {new.face_id!r}, made from something else",
+            {"identity": identity.id, "face": new.face_id},
+        )
+    if identity.face_count >= limits.FACES_PER_IDENTITY_MAX:
+        raise LimitExceededError(
+            f"identity {identity.id!r} has {identity.face_count} faces, the most it can have",
+            {"identity": identity.id, "limit": str(limits.FACES_PER_IDENTITY_MAX)},
+        )
+    return None
+
+
+def _unit_vector(new: NewFace, model: ModelIdentity) -> Vector | IndexerError:
+    try:
+        _check(new)
+        return validation.unit_vector(new.vector, model.dimension)
+    except IndexerError as error:
+        return error
+
+
+def _check(new: NewFace) -> None:
+    validation.check_id(new.identity_id, "identity")
+    validation.check_request_id(new.request_id)
+    validation.check_text(new.source, "source", limits.SOURCE_LENGTH_MAX)
+    if new.face_id:
+        validation.check_id(new.face_id, "face")
+    if new.new_identity is not None:
+        checked_identity(new.new_identity)
