@@ -24,7 +24,8 @@
     │   ├── ImportNotFoundError
     │   ├── ClusteringNotFoundError
     │   ├── LineageNotFoundError
-    │   └── CalibrationNotFoundError
+    │   ├── CalibrationNotFoundError
+    │   └── QuarantinedFaceNotFoundError
     ├── AlreadyExistsError
     │   ├── GalleryExistsError
     │   ├── IdentityExistsError
@@ -41,6 +42,10 @@
     │   ├── FormatTooNewError
     │   ├── NotCalibratedError
     │   ├── NotUndoableError
+    │   ├── EnrolmentRejectedError      a check of the gallery rejects the face
+    │   │   ├── LowQualityError
+    │   │   ├── DuplicateIdentityError
+    │   │   └── IdentityMismatchError
     │   └── InvalidModelError           a model card or its weights are refused
     ├── PermissionDeniedError
     ├── UnauthenticatedError
@@ -221,6 +226,10 @@ class CalibrationNotFoundError(NotFoundError):
     """The gallery has no calibration of this version; old ones are forgotten."""
 
 
+class QuarantinedFaceNotFoundError(NotFoundError):
+    """The gallery's quarantine has no such face; it may have been accepted or dropped."""
+
+
 class AlreadyExistsError(VisageError):
     """Something of this name exists already."""
 
@@ -283,6 +292,26 @@ class NotCalibratedError(FailedPreconditionError):
 
 class NotUndoableError(FailedPreconditionError):
     """A change that was undone already, or that needs what is gone."""
+
+
+class EnrolmentRejectedError(FailedPreconditionError):
+    """A check of the gallery rejects the face.
+
+    The metadata has ``score`` and ``threshold``, and where it applies ``identity`` and ``face``
+    of the other person and ``quality_reasons``.
+    """
+
+
+class LowQualityError(EnrolmentRejectedError):
+    """The face is not good enough to be recognised by."""
+
+
+class DuplicateIdentityError(EnrolmentRejectedError):
+    """The person is enrolled under another id."""
+
+
+class IdentityMismatchError(EnrolmentRejectedError):
+    """The face does not look like the other faces of its identity."""
 
 
 class InvalidModelError(FailedPreconditionError):

@@ -1,4 +1,4 @@
-"""The root of the tree in `visagedb_indexer.errors`."""
+"""The root of the tree in `visagedb_indexer.errors`, and branches that rooms of their own go on."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -22,3 +22,15 @@ class IndexerError(Exception):
     def __reduce__(self) -> tuple[type["IndexerError"], tuple[str, dict[str, str]]]:
         """Errors travel between processes; the default would lose the metadata."""
         return type(self), (self.message, self.metadata)
+
+
+class NotFoundError(IndexerError):
+    """Something that was named does not exist."""
+
+    reason = "NOT_FOUND"
+
+
+class FailedPreconditionError(IndexerError):
+    """The request is right in itself, but not in the present state."""
+
+    reason = "FAILED_PRECONDITION"

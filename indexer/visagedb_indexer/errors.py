@@ -24,7 +24,8 @@
     │   ├── ImportNotFoundError
     │   ├── ClusteringNotFoundError
     │   ├── LineageNotFoundError
-    │   └── CalibrationNotFoundError
+    │   ├── CalibrationNotFoundError
+    │   └── QuarantinedFaceNotFoundError
     ├── AlreadyExistsError
     │   ├── GalleryExistsError
     │   ├── IdentityExistsError
@@ -39,6 +40,10 @@
     │   ├── PathNotAllowedError
     │   ├── NotCalibratedError
     │   ├── NotUndoableError
+    │   ├── EnrolmentRejectedError  a check of the gallery rejects the face
+    │   │   ├── LowQualityError
+    │   │   ├── DuplicateIdentityError
+    │   │   └── IdentityMismatchError
     │   ├── DataDirectoryLockedError
     │   └── FormatTooNewError
     ├── ModelError                  a model card or its weights are refused
@@ -61,7 +66,16 @@
 The `reason` of a class goes over the wire. A message says what is wrong and what to do about it.
 """
 
+from visagedb_indexer.error_base import FailedPreconditionError as FailedPreconditionError
 from visagedb_indexer.error_base import IndexerError as IndexerError
+from visagedb_indexer.error_base import NotFoundError as NotFoundError
+from visagedb_indexer.gate_errors import DuplicateIdentityError as DuplicateIdentityError
+from visagedb_indexer.gate_errors import EnrolmentRejectedError as EnrolmentRejectedError
+from visagedb_indexer.gate_errors import IdentityMismatchError as IdentityMismatchError
+from visagedb_indexer.gate_errors import LowQualityError as LowQualityError
+from visagedb_indexer.gate_errors import (
+    QuarantinedFaceNotFoundError as QuarantinedFaceNotFoundError,
+)
 from visagedb_indexer.model_errors import InvalidModelCardError as InvalidModelCardError
 from visagedb_indexer.model_errors import ModelDigestError as ModelDigestError
 from visagedb_indexer.model_errors import ModelError as ModelError
@@ -160,12 +174,6 @@ class ImageCrashedWorkerError(ImageError):
     reason = "IMAGE_CRASHED_WORKER"
 
 
-class NotFoundError(IndexerError):
-    """Something that was named does not exist."""
-
-    reason = "NOT_FOUND"
-
-
 class GalleryNotFoundError(NotFoundError):
     """There is no gallery of this name."""
 
@@ -248,12 +256,6 @@ class EtagMismatchError(IndexerError):
     """The resource changed since the caller read it."""
 
     reason = "ETAG_MISMATCH"
-
-
-class FailedPreconditionError(IndexerError):
-    """The request is right in itself, but not in the present state."""
-
-    reason = "FAILED_PRECONDITION"
 
 
 class ModelMismatchError(FailedPreconditionError):

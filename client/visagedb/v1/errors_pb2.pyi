@@ -50,6 +50,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_LINEAGE_NOT_FOUND: _ErrorReason.ValueType  # 46
     ERROR_REASON_CALIBRATION_NOT_FOUND: _ErrorReason.ValueType  # 47
     ERROR_REASON_IMPORT_NOT_FOUND: _ErrorReason.ValueType  # 48
+    ERROR_REASON_QUARANTINED_FACE_NOT_FOUND: _ErrorReason.ValueType  # 55
     ERROR_REASON_ALREADY_EXISTS: _ErrorReason.ValueType  # 60
     """ALREADY_EXISTS."""
     ERROR_REASON_GALLERY_EXISTS: _ErrorReason.ValueType  # 61
@@ -69,6 +70,11 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_NOT_CALIBRATED: _ErrorReason.ValueType  # 107
     ERROR_REASON_NOT_UNDOABLE: _ErrorReason.ValueType  # 110
     ERROR_REASON_PATH_NOT_ALLOWED: _ErrorReason.ValueType  # 111
+    ERROR_REASON_ENROLMENT_REJECTED: _ErrorReason.ValueType  # 115
+    """FAILED_PRECONDITION: a check of the gallery rejects the face."""
+    ERROR_REASON_LOW_QUALITY: _ErrorReason.ValueType  # 116
+    ERROR_REASON_DUPLICATE_IDENTITY: _ErrorReason.ValueType  # 117
+    ERROR_REASON_IDENTITY_MISMATCH: _ErrorReason.ValueType  # 118
     ERROR_REASON_INVALID_MODEL: _ErrorReason.ValueType  # 120
     """FAILED_PRECONDITION: a model card or its weights are refused."""
     ERROR_REASON_INVALID_MODEL_CARD: _ErrorReason.ValueType  # 121
@@ -125,6 +131,7 @@ ERROR_REASON_CLUSTERING_NOT_FOUND: ErrorReason.ValueType  # 45
 ERROR_REASON_LINEAGE_NOT_FOUND: ErrorReason.ValueType  # 46
 ERROR_REASON_CALIBRATION_NOT_FOUND: ErrorReason.ValueType  # 47
 ERROR_REASON_IMPORT_NOT_FOUND: ErrorReason.ValueType  # 48
+ERROR_REASON_QUARANTINED_FACE_NOT_FOUND: ErrorReason.ValueType  # 55
 ERROR_REASON_ALREADY_EXISTS: ErrorReason.ValueType  # 60
 """ALREADY_EXISTS."""
 ERROR_REASON_GALLERY_EXISTS: ErrorReason.ValueType  # 61
@@ -144,6 +151,11 @@ ERROR_REASON_FORMAT_TOO_NEW: ErrorReason.ValueType  # 106
 ERROR_REASON_NOT_CALIBRATED: ErrorReason.ValueType  # 107
 ERROR_REASON_NOT_UNDOABLE: ErrorReason.ValueType  # 110
 ERROR_REASON_PATH_NOT_ALLOWED: ErrorReason.ValueType  # 111
+ERROR_REASON_ENROLMENT_REJECTED: ErrorReason.ValueType  # 115
+"""FAILED_PRECONDITION: a check of the gallery rejects the face."""
+ERROR_REASON_LOW_QUALITY: ErrorReason.ValueType  # 116
+ERROR_REASON_DUPLICATE_IDENTITY: ErrorReason.ValueType  # 117
+ERROR_REASON_IDENTITY_MISMATCH: ErrorReason.ValueType  # 118
 ERROR_REASON_INVALID_MODEL: ErrorReason.ValueType  # 120
 """FAILED_PRECONDITION: a model card or its weights are refused."""
 ERROR_REASON_INVALID_MODEL_CARD: ErrorReason.ValueType  # 121

@@ -14,6 +14,7 @@ import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import sys
 import typing
+import visagedb.v1.enrolment_gate_pb2
 import visagedb.v1.types_pb2
 
 if sys.version_info >= (3, 10):
@@ -106,6 +107,7 @@ class Gallery(google.protobuf.message.Message):
     GENERATION_FIELD_NUMBER: builtins.int
     LOOSE_FACE_COUNT_FIELD_NUMBER: builtins.int
     MATE_LOSS_BOUND_FIELD_NUMBER: builtins.int
+    ENROLMENT_GATE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """"galleries/{gallery}"."""
     uid: builtins.str
@@ -143,6 +145,10 @@ class Gallery(google.protobuf.message.Message):
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
     def update_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    @property
+    def enrolment_gate(self) -> Global___EnrolmentGate:
+        """Checks on every face before it is enrolled; unset, none."""
+
     def __init__(
         self,
         *,
@@ -161,12 +167,44 @@ class Gallery(google.protobuf.message.Message):
         generation: builtins.int = ...,
         loose_face_count: builtins.int = ...,
         mate_loss_bound: builtins.float = ...,
+        enrolment_gate: Global___EnrolmentGate | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "embedding", b"embedding", "model", b"model", "threshold", b"threshold", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "display_name", b"display_name", "embedding", b"embedding", "etag", b"etag", "face_count", b"face_count", "generation", b"generation", "identity_count", b"identity_count", "loose_face_count", b"loose_face_count", "mate_loss_bound", b"mate_loss_bound", "model", b"model", "name", b"name", "score_fusion", b"score_fusion", "threshold", b"threshold", "uid", b"uid", "update_time", b"update_time"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "embedding", b"embedding", "enrolment_gate", b"enrolment_gate", "model", b"model", "threshold", b"threshold", "update_time", b"update_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "display_name", b"display_name", "embedding", b"embedding", "enrolment_gate", b"enrolment_gate", "etag", b"etag", "face_count", b"face_count", "generation", b"generation", "identity_count", b"identity_count", "loose_face_count", b"loose_face_count", "mate_loss_bound", b"mate_loss_bound", "model", b"model", "name", b"name", "score_fusion", b"score_fusion", "threshold", b"threshold", "uid", b"uid", "update_time", b"update_time"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_threshold", b"_threshold"]) -> typing.Literal["threshold"] | None: ...
 
 Global___Gallery: typing_extensions.TypeAlias = Gallery
+
+@typing.final
+class EnrolmentGate(google.protobuf.message.Message):
+    """What a face is asked before it is enrolled. Several findings: the strictest action counts."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    QUALITY_FIELD_NUMBER: builtins.int
+    DUPLICATE_FIELD_NUMBER: builtins.int
+    MISMATCH_FIELD_NUMBER: builtins.int
+    @property
+    def quality(self) -> visagedb.v1.enrolment_gate_pb2.QualityCheck: ...
+    @property
+    def duplicate(self) -> visagedb.v1.enrolment_gate_pb2.IdentityCheck:
+        """Is the person enrolled under another id?"""
+
+    @property
+    def mismatch(self) -> visagedb.v1.enrolment_gate_pb2.IdentityCheck:
+        """Does the face look like the other faces of its identity?"""
+
+    def __init__(
+        self,
+        *,
+        quality: visagedb.v1.enrolment_gate_pb2.QualityCheck | None = ...,
+        duplicate: visagedb.v1.enrolment_gate_pb2.IdentityCheck | None = ...,
+        mismatch: visagedb.v1.enrolment_gate_pb2.IdentityCheck | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["duplicate", b"duplicate", "mismatch", b"mismatch", "quality", b"quality"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["duplicate", b"duplicate", "mismatch", b"mismatch", "quality", b"quality"]) -> None: ...
+
+Global___EnrolmentGate: typing_extensions.TypeAlias = EnrolmentGate
 
 @typing.final
 class EmbeddingOptions(google.protobuf.message.Message):
@@ -311,7 +349,9 @@ class UpdateGalleryRequest(google.protobuf.message.Message):
 
     @property
     def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
-        """display_name, threshold, score_fusion, mate_loss_bound; "*" for all of them."""
+        """display_name, threshold, score_fusion, mate_loss_bound, enrolment_gate.quality,
+        enrolment_gate.duplicate, enrolment_gate.mismatch; "*" for all of them.
+        """
 
     def __init__(
         self,
@@ -416,11 +456,14 @@ class GalleryStats(google.protobuf.message.Message):
     STORAGE_FIELD_NUMBER: builtins.int
     CALIBRATION_FIELD_NUMBER: builtins.int
     LOOSE_FACE_COUNT_FIELD_NUMBER: builtins.int
+    QUARANTINED_FACE_COUNT_FIELD_NUMBER: builtins.int
     identity_count: builtins.int
     face_count: builtins.int
     generation: builtins.int
     loose_face_count: builtins.int
     """Those of the faces that belong to no identity."""
+    quarantined_face_count: builtins.int
+    """Faces in quarantine; they are none of the faces above."""
     @property
     def search(self) -> Global___SearchStats: ...
     @property
@@ -439,9 +482,10 @@ class GalleryStats(google.protobuf.message.Message):
         storage: Global___StorageStats | None = ...,
         calibration: Global___Calibration | None = ...,
         loose_face_count: builtins.int = ...,
+        quarantined_face_count: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["calibration", b"calibration", "search", b"search", "storage", b"storage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["calibration", b"calibration", "face_count", b"face_count", "generation", b"generation", "identity_count", b"identity_count", "loose_face_count", b"loose_face_count", "search", b"search", "storage", b"storage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["calibration", b"calibration", "face_count", b"face_count", "generation", b"generation", "identity_count", b"identity_count", "loose_face_count", b"loose_face_count", "quarantined_face_count", b"quarantined_face_count", "search", b"search", "storage", b"storage"]) -> None: ...
 
 Global___GalleryStats: typing_extensions.TypeAlias = GalleryStats
 

@@ -14,6 +14,7 @@ import google.protobuf.struct_pb2
 import google.protobuf.timestamp_pb2
 import sys
 import typing
+import visagedb.v1.enrolment_gate_pb2
 import visagedb.v1.types_pb2
 
 if sys.version_info >= (3, 10):
@@ -33,6 +34,8 @@ class _EnrollOutcomeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
     ENROLL_OUTCOME_ENROLLED: _EnrollOutcome.ValueType  # 1
     ENROLL_OUTCOME_ALREADY_ENROLLED: _EnrollOutcome.ValueType  # 2
     """The same content was enrolled for this identity before; nothing changed."""
+    ENROLL_OUTCOME_QUARANTINED: _EnrollOutcome.ValueType  # 10
+    """A check of the gallery has set the face aside; see QuarantineService."""
 
 class EnrollOutcome(_EnrollOutcome, metaclass=_EnrollOutcomeEnumTypeWrapper): ...
 
@@ -40,6 +43,8 @@ ENROLL_OUTCOME_UNSPECIFIED: EnrollOutcome.ValueType  # 0
 ENROLL_OUTCOME_ENROLLED: EnrollOutcome.ValueType  # 1
 ENROLL_OUTCOME_ALREADY_ENROLLED: EnrollOutcome.ValueType  # 2
 """The same content was enrolled for this identity before; nothing changed."""
+ENROLL_OUTCOME_QUARANTINED: EnrollOutcome.ValueType  # 10
+"""A check of the gallery has set the face aside; see QuarantineService."""
 Global___EnrollOutcome: typing_extensions.TypeAlias = EnrollOutcome
 
 class _ChangeKind:
@@ -445,14 +450,22 @@ class EnrollFaceResponse(google.protobuf.message.Message):
     OUTCOME_FIELD_NUMBER: builtins.int
     IDENTITY_CREATED_FIELD_NUMBER: builtins.int
     DETECTED_FACE_COUNT_FIELD_NUMBER: builtins.int
+    FINDINGS_FIELD_NUMBER: builtins.int
+    QUARANTINED_FACE_FIELD_NUMBER: builtins.int
     outcome: Global___EnrollOutcome.ValueType
     identity_created: builtins.bool
     detected_face_count: builtins.int
     """Faces found in the image, the enrolled one included. Zero when ALREADY_ENROLLED,
     as the image was not looked at again.
     """
+    quarantined_face: builtins.str
+    """Of a face in quarantine its name there; `face` is unset then."""
     @property
     def face(self) -> Global___Face: ...
+    @property
+    def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[visagedb.v1.enrolment_gate_pb2.GateFinding]:
+        """What the gallery's checks object to; see Gallery.enrolment_gate."""
+
     def __init__(
         self,
         *,
@@ -460,9 +473,11 @@ class EnrollFaceResponse(google.protobuf.message.Message):
         outcome: Global___EnrollOutcome.ValueType = ...,
         identity_created: builtins.bool = ...,
         detected_face_count: builtins.int = ...,
+        findings: collections.abc.Iterable[visagedb.v1.enrolment_gate_pb2.GateFinding] | None = ...,
+        quarantined_face: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["face", b"face"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["detected_face_count", b"detected_face_count", "face", b"face", "identity_created", b"identity_created", "outcome", b"outcome"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["detected_face_count", b"detected_face_count", "face", b"face", "findings", b"findings", "identity_created", b"identity_created", "outcome", b"outcome", "quarantined_face", b"quarantined_face"]) -> None: ...
 
 Global___EnrollFaceResponse: typing_extensions.TypeAlias = EnrollFaceResponse
 
@@ -709,6 +724,7 @@ class EnrollLooseFacesResponse(google.protobuf.message.Message):
 
     FACES_FIELD_NUMBER: builtins.int
     OUTCOME_FIELD_NUMBER: builtins.int
+    GATED_FACES_FIELD_NUMBER: builtins.int
     outcome: Global___EnrollOutcome.ValueType
     @property
     def faces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Face]:
@@ -716,15 +732,53 @@ class EnrollLooseFacesResponse(google.protobuf.message.Message):
         also those that have an identity by now.
         """
 
+    @property
+    def gated_faces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___GatedFace]:
+        """The faces that the gallery's quality check objects to. A rejected one is left out, and
+        the image's other faces are enrolled.
+        """
+
     def __init__(
         self,
         *,
         faces: collections.abc.Iterable[Global___Face] | None = ...,
         outcome: Global___EnrollOutcome.ValueType = ...,
+        gated_faces: collections.abc.Iterable[Global___GatedFace] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["faces", b"faces", "outcome", b"outcome"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["faces", b"faces", "gated_faces", b"gated_faces", "outcome", b"outcome"]) -> None: ...
 
 Global___EnrollLooseFacesResponse: typing_extensions.TypeAlias = EnrollLooseFacesResponse
+
+@typing.final
+class GatedFace(google.protobuf.message.Message):
+    """A face of an image that the gallery's quality check objects to."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DETECTION_FIELD_NUMBER: builtins.int
+    FINDINGS_FIELD_NUMBER: builtins.int
+    FACE_FIELD_NUMBER: builtins.int
+    QUARANTINED_FACE_FIELD_NUMBER: builtins.int
+    face: builtins.str
+    """Its name, if it is enrolled all the same."""
+    quarantined_face: builtins.str
+    """Its name in quarantine, if it is there."""
+    @property
+    def detection(self) -> visagedb.v1.types_pb2.DetectedFace: ...
+    @property
+    def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[visagedb.v1.enrolment_gate_pb2.GateFinding]: ...
+    def __init__(
+        self,
+        *,
+        detection: visagedb.v1.types_pb2.DetectedFace | None = ...,
+        findings: collections.abc.Iterable[visagedb.v1.enrolment_gate_pb2.GateFinding] | None = ...,
+        face: builtins.str = ...,
+        quarantined_face: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["detection", b"detection"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["detection", b"detection", "face", b"face", "findings", b"findings", "quarantined_face", b"quarantined_face"]) -> None: ...
+
+Global___GatedFace: typing_extensions.TypeAlias = GatedFace
 
 @typing.final
 class MoveFacesRequest(google.protobuf.message.Message):
