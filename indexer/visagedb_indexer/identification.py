@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from visagedb_indexer import limits, ranking
+from visagedb_indexer import limits, ranking, telemetry
 from visagedb_indexer.errors import StorageCorruptError
 from visagedb_indexer.gallery_values import SearchAnswer
 from visagedb_indexer.search import SCHEDULER, Lane, SearchEngine, SearchRequest
 from visagedb_indexer.store import GalleryStore
+from visagedb_indexer.telemetry import Measure
 from visagedb_indexer.values import Fusion
 
 _READING: Final = threading.Lock()
@@ -56,11 +57,13 @@ class Identification:
 
         Raises:
             DeadlineExceededError: The deadline passed before all answers were there.
+            CancelledError: The caller has gone.
         """
         if not requests:
             return []
         lane = self._exact_lane if requests[0].exact else self._lane
-        return lane.run_many(requests, requests[0].deadline)
+        with telemetry.timed(Measure.SEARCH):
+            return lane.run_many(requests, requests[0].deadline)
 
     def _answer(self, requests: list[SearchRequest]) -> list[SearchAnswer | BaseException]:
         answers: list[SearchAnswer | BaseException | None] = [None] * len(requests)
@@ -83,7 +86,7 @@ class Identification:
             [ranking.widened(request, moment.fusion) for request in requests]
         )
         answers: list[SearchAnswer | BaseException | None] = []
-        with _READING, self._store.read() as view:
+        with _READING, telemetry.timed(Measure.SEARCH_RECORDS), self._store.read() as view:
             for request, hits in zip(requests, found, strict=True):
                 if isinstance(hits, BaseException):
                     answers.append(hits)

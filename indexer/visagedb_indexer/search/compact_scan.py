@@ -9,16 +9,16 @@ with all of them is less work, that is done instead.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from visagedb_indexer import limits
+from visagedb_indexer import limits, telemetry
 from visagedb_indexer.search.compact_index import CompactIndex
 from visagedb_indexer.search.exact import (
-    check_deadline,
-    latest_deadline,
+    check_waiting,
     scan,
     score_rows,
     search_exact,
@@ -28,6 +28,7 @@ from visagedb_indexer.search.exact import (
 from visagedb_indexer.search.faces_table import FacesTable, FacesView
 from visagedb_indexer.search.grouping import NOTHING, group
 from visagedb_indexer.search.protocol import Hit, SearchRequest, VectorView
+from visagedb_indexer.telemetry import Measure
 from visagedb_indexer.values import FaceScope, Vector
 
 _WIDENING: Final = 4
@@ -85,6 +86,7 @@ def search_compact(codes: Codes, requests: Sequence[SearchRequest]) -> list[list
 
     Raises:
         DeadlineExceededError: Nobody waits for any of the answers any more.
+        CancelledError: Likewise.
     """
     answers: list[list[Hit]] = [[] for _ in requests]
     large = []
@@ -96,12 +98,14 @@ def search_compact(codes: Codes, requests: Sequence[SearchRequest]) -> list[list
             answers[place] = search_rows(codes.view, codes.faces, few, request)
     pending = _begun(codes, large)
     while pending:
-        check_deadline(latest_deadline(search.request for search in pending))
+        check_waiting(search.request for search in pending)
         unfinished = []
         for together in _alike(pending):
-            found = _scanned(codes, together)
+            with telemetry.timed(Measure.SEARCH_SCAN):
+                found = _scanned(codes, together)
             for search, rows in zip(together, found, strict=True):
-                hits = _rescored(codes, search, rows[: search.wanted])
+                with telemetry.timed(Measure.SEARCH_RESCORE):
+                    hits = _rescored(codes, search, rows[: search.wanted])
                 if hits is not None:
                     answers[search.place] = hits
                 elif search.wanted < codes.faces.count // _WIDENING:
@@ -167,8 +171,8 @@ def _begun(codes: Codes, requests: Sequence[tuple[int, SearchRequest]]) -> list[
     tails = np.empty((len(requests), 0), dtype=np.float32)
     if start < faces.count:
         probes = np.stack([request.vector for _, request in requests])
-        deadline = latest_deadline(request for _, request in requests)
-        tails = scan(codes.view, probes, start, faces.count, deadline)
+        check = partial(check_waiting, [request for _, request in requests])
+        tails = scan(codes.view, probes, start, faces.count, check)
     begun = []
     for (place, request), tail in zip(requests, tails, strict=True):
         if len(tail):

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visagedb_indexer import limits
-from visagedb_indexer.errors import DeadlineExceededError
+from visagedb_indexer.errors import CancelledError, DeadlineExceededError
 from visagedb_indexer.search.audit import Audit
 from visagedb_indexer.search.builder import IndexBuilder
 from visagedb_indexer.search.compact_index import CompactIndex
@@ -134,7 +134,9 @@ class SearchEngine:
         faces = self._table.view()
         exact, compact = [], []
         for place, request in enumerate(requests):
-            if request.deadline is not None and request.deadline <= now:
+            if request.caller.cancelled:
+                answers[place] = CancelledError("the caller has gone")
+            elif request.deadline is not None and request.deadline <= now:
                 answers[place] = DeadlineExceededError(
                     "the deadline passed before the search began"
                 )

@@ -1,16 +1,19 @@
 """Brute force: the answer for small galleries and small filters, and the oracle for the rest."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visagedb_indexer import telemetry
 from visagedb_indexer.errors import DeadlineExceededError
 from visagedb_indexer.search.faces_table import FacesView
 from visagedb_indexer.search.grouping import NOTHING, group
 from visagedb_indexer.search.protocol import Hit, SearchRequest, VectorView
+from visagedb_indexer.telemetry import Measure
 from visagedb_indexer.values import Vector
 
 _SCORES_MAX: Final = 1 << 24
@@ -30,15 +33,30 @@ def check_deadline(deadline: float | None) -> None:
         raise DeadlineExceededError("the deadline passed during the search")
 
 
-def latest_deadline(requests: Iterable[SearchRequest]) -> float | None:
-    """When nobody waits for any of the answers any more; None for never."""
-    deadlines = [request.deadline for request in requests]
-    known = [deadline for deadline in deadlines if deadline is not None]
-    return max(known) if known and len(known) == len(deadlines) else None
+def check_waiting(requests: Iterable[SearchRequest]) -> None:
+    """Gives up work once nobody waits for any of the answers any more.
+
+    Raises:
+        DeadlineExceededError: The deadlines have passed.
+        CancelledError: The callers have gone.
+    """
+    last: SearchRequest | None = None
+    now = time.monotonic()
+    for last in requests:
+        in_time = last.deadline is None or last.deadline > now
+        if in_time and not last.caller.cancelled:
+            return
+    if last is not None:
+        last.caller.check()
+        check_deadline(last.deadline)
 
 
 def scan(
-    view: VectorView, probes: Vector, start: int, stop: int, deadline: float | None = None
+    view: VectorView,
+    probes: Vector,
+    start: int,
+    stop: int,
+    check: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float32]:
     """Scores of all ordinals from `start` to `stop`.
 
@@ -47,20 +65,17 @@ def scan(
         probes: Shape (n, dimension); they share the reading of the vectors.
         start: First ordinal.
         stop: Behind the last.
-        deadline: `time.monotonic()` seconds.
+        check: Called now and then; what it raises ends the scan.
 
     Returns:
         Shape (n, stop - start), float32.
-
-    Raises:
-        DeadlineExceededError: The deadline passed on the way.
     """
     scores = np.empty((len(probes), stop - start), dtype=np.float32)
     lone = probes[0] if len(probes) == 1 else None
     for first, rows in view.vector_blocks(start):
         if first >= stop:
             break
-        check_deadline(deadline)
+        check()
         low, high = max(first, start), min(first + len(rows), stop)
         part, place = rows[low - first : high - first], slice(low - start, high - start)
         if lone is None:
@@ -89,11 +104,13 @@ def search_exact(
 
     Raises:
         DeadlineExceededError: Nobody waits for any of the answers any more.
+        CancelledError: Likewise.
     """
     answers: list[list[Hit]] = []
     for some in _groups(requests, max(1, _SCORES_MAX // max(1, faces.count))):
         probes = np.stack([request.vector for request in some])
-        scores = scan(view, probes, 0, faces.count, latest_deadline(some))
+        with telemetry.timed(Measure.SEARCH_SCAN):
+            scores = scan(view, probes, 0, faces.count, partial(check_waiting, some))
         for request, own in zip(some, scores, strict=True):
             own[~faces.passing(request.allowed, request.scope)] = NOTHING
             answers.append(_ranked(faces, own, request))

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visagedb_indexer import cancellation
+from visagedb_indexer.cancellation import Cancellation
 from visagedb_indexer.values import FaceScope, Vector
 
 
@@ -50,6 +52,7 @@ class SearchRequest:
             for no deadline.
         scope: Which faces may be returned.
         each_face: Every face counts on its own, not only the best of each identity.
+        caller: Who waits for the answer, and may go away.
     """
 
     vector: Vector
@@ -60,6 +63,7 @@ class SearchRequest:
     deadline: float | None = None
     scope: FaceScope = FaceScope.IDENTITIES
     each_face: bool = False
+    caller: Cancellation = field(default_factory=cancellation.current)
 
 
 @dataclass(frozen=True, slots=True)

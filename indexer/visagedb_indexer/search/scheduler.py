@@ -21,7 +21,9 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar
 
-from visagedb_indexer.errors import DeadlineExceededError
+from visagedb_indexer import cancellation, telemetry
+from visagedb_indexer.errors import CancelledError, DeadlineExceededError
+from visagedb_indexer.telemetry import Measure
 
 CORES: Final = len(os.sched_getaffinity(0))
 
@@ -70,6 +72,7 @@ class Lane(Generic[Request, Answer]):
 
         Raises:
             DeadlineExceededError: The deadline passed first.
+            CancelledError: The caller has gone.
         """
         [answer] = self._together([request], deadline)
         return answer
@@ -84,6 +87,7 @@ class Lane(Generic[Request, Answer]):
 
         Raises:
             DeadlineExceededError: The deadline passed first.
+            CancelledError: The caller has gone.
         """
         answers: list[Answer] = []
         while len(answers) < len(requests):
@@ -95,7 +99,8 @@ class Lane(Generic[Request, Answer]):
         """Answers no more requests than one scan may."""
         mine = _Waiting[Request, Answer](requests)
         if not self._scheduler.enter(self, mine):
-            self._wait(mine, deadline)
+            with telemetry.timed(Measure.SEARCH_WAIT):
+                self._wait(mine, deadline)
         if mine.answers is None:
             self._lead(mine)
         assert mine.answers is not None
@@ -107,21 +112,29 @@ class Lane(Generic[Request, Answer]):
         return answers
 
     def _wait(self, mine: _Waiting[Request, Answer], deadline: float | None) -> None:
-        if deadline is None:
-            mine.signal.get()
-            return
-        try:
-            mine.signal.get(timeout=max(0.0, deadline - time.monotonic()))
-        except Empty:
-            if self._scheduler.withdraw(self, mine):
-                raise DeadlineExceededError("the deadline passed before the search began") from None
-            # Its turn or its answer has come in this moment, and must not be left behind.
-            mine.signal.get()
+        patience = None if deadline is None else max(0.0, deadline - time.monotonic())
+        with cancellation.current().calling(lambda: self._give_up(mine)):
+            try:
+                mine.signal.get(timeout=patience)
+            except Empty:
+                if self._scheduler.withdraw(self, mine):
+                    raise DeadlineExceededError(
+                        "the deadline passed before the search began"
+                    ) from None
+                # Its turn or its answer has come in this moment, and must not be left behind.
+                mine.signal.get()
+
+    def _give_up(self, mine: _Waiting[Request, Answer]) -> None:
+        """Takes a search out of the lane whose caller has gone, unless its turn has come."""
+        if self._scheduler.withdraw(self, mine):
+            mine.answers = [CancelledError("the caller has gone")] * len(mine.requests)
+            mine.signal.put(None)
 
     def _lead(self, mine: _Waiting[Request, Answer]) -> None:
         room = self._batch_max - len(mine.requests)
         batch = [mine, *self._scheduler.companions(self, room)]
         requests = [request for waiting in batch for request in waiting.requests]
+        telemetry.observe(Measure.SEARCHES_GATHERED, len(requests))
         try:
             answers = self._work(requests)
         except BaseException as error:
@@ -147,6 +160,12 @@ class Scheduler:
         self._free = places
         self._ring: deque[Lane[object, object]] = deque()
         """Lanes in which somebody waits, in the order of their turns."""
+
+    @property
+    def waiting(self) -> int:
+        """Callers that wait for a place, in all lanes."""
+        with self._lock:
+            return sum(len(lane.queue) for lane in self._ring)
 
     @property
     def full(self) -> bool:

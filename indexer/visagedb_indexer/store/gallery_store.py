@@ -1,10 +1,11 @@
 """The database of one gallery: where it lies, and how it is read and written."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from visagedb_indexer import limits
+from visagedb_indexer import limits, telemetry
 from visagedb_indexer.errors import StorageCorruptError
 from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store import schema
@@ -19,6 +20,7 @@ from visagedb_indexer.store.reader import Reader
 from visagedb_indexer.store.records import Counters, GalleryRecord, decode, encode
 from visagedb_indexer.store.row_map import RowMap
 from visagedb_indexer.store.transaction import Transaction
+from visagedb_indexer.telemetry import Measure
 
 
 class GalleryStore:
@@ -70,6 +72,8 @@ class GalleryStore:
             yield transaction
             changed = transaction.flush()
             reached("commit.before_sync")
+            began = time.perf_counter()
+        telemetry.observe(Measure.COMMIT_SYNC, time.perf_counter() - began)
         reached("commit.after_sync")
         self.vector_rows.follow(changed)
 

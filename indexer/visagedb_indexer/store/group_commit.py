@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from visagedb_indexer import limits
+from visagedb_indexer import limits, telemetry
 from visagedb_indexer.errors import (
     GalleryClosedError,
     IndexerError,
@@ -24,6 +24,7 @@ from visagedb_indexer.errors import (
 from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store.gallery_store import GalleryStore
 from visagedb_indexer.store.transaction import Transaction
+from visagedb_indexer.telemetry import Measure
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,6 +73,8 @@ class GroupCommit:
         self._store = store
         self._queue: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
         self._closed = False
+        self.failed = False
+        """Whether the writer has stopped because memory could not follow."""
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"writer-{name}", daemon=True)
         self._thread.start()
@@ -87,7 +90,13 @@ class GroupCommit:
             if self._closed:
                 raise GalleryClosedError("the gallery is closed")
             self._queue.put(_Submission(command, future))
-        return future.result()
+        with telemetry.timed(Measure.COMMIT):
+            return future.result()
+
+    @property
+    def waiting(self) -> int:
+        """Writes that are queued."""
+        return self._queue.qsize()
 
     def close(self) -> None:
         """Finishes what is queued, then stops."""
@@ -118,13 +127,14 @@ class GroupCommit:
                 self._queue.put(None)
                 break
             if crowded and not batch:
-                time.sleep(_CROWD_SECONDS)
+                with telemetry.timed(Measure.COMMIT_GATHER):
+                    time.sleep(_CROWD_SECONDS)
             batch.append(submission)
         return batch
 
     def _abandon(self, batch: list[_Submission]) -> None:
         with self._lock:
-            self._closed = True
+            self._closed = self.failed = True
             self._queue.put(None)
         while left := [one for one in batch if not one.future.done()] or self._gather():
             for submission in left:
@@ -133,6 +143,7 @@ class GroupCommit:
                 )
 
     def _commit(self, batch: list[_Submission]) -> None:
+        telemetry.observe(Measure.COMMIT_COMMANDS, len(batch))
         try:
             done = self._attempt(batch)
         except Exception as error:  # noqa: BLE001 - the writer must outlive any command
@@ -155,14 +166,15 @@ class GroupCommit:
         reached("commit.before_transaction")
         with self._store.write() as txn:
             reached("commit.before_commands")
-            for submission in batch:
-                try:
-                    done.append((submission, submission.command(txn)))
-                except StorageCorruptError:
-                    # Found on the way, so that half of the command may be done.
-                    raise
-                except IndexerError as error:
-                    refused.append((submission, error))
+            with telemetry.timed(Measure.COMMIT_WRITE):
+                for submission in batch:
+                    try:
+                        done.append((submission, submission.command(txn)))
+                    except StorageCorruptError:
+                        # Found on the way, so that half of the command may be done.
+                        raise
+                    except IndexerError as error:
+                        refused.append((submission, error))
             reached("commit.after_commands")
         for submission, refusal in refused:
             submission.future.set_exception(refusal)
