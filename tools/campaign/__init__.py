@@ -1,0 +1,1 @@
+"""Parts of the kill campaign: what must be there, who writes it, the server, the checks."""

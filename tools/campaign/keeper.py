@@ -1,0 +1,84 @@
+"""Writes of whole galleries, and work in the background, under the writers' feet."""
+
+import random
+from collections import Counter
+
+import visagedb
+from campaign.lanes import GALLERY
+from campaign.model import DIMENSION
+
+
+class Keeper:
+    """Creates and deletes galleries, and starts long-running operations.
+
+    Args:
+        seed: Of its decisions.
+
+    Attributes:
+        galleries: Ids that must be there.
+        acknowledged: Calls by kind.
+        operations: Names of the operations that were acknowledged.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.galleries = {GALLERY}
+        self.acknowledged: Counter[str] = Counter()
+        self.operations: set[str] = set()
+        self._random = random.Random(f"{seed}-keeper")
+        self._pending: set[str] | None = None
+        self._next = 0
+
+    def step(self, client: visagedb.Client) -> None:
+        """One call, and the book-keeping of its answer."""
+        others = sorted(self.galleries - {GALLERY})
+        chosen = [self._create, self._cluster, self._calibrate, self._update]
+        if others:
+            chosen.append(self._delete)
+        if len(others) > 3:
+            chosen = [self._delete]
+        self._random.choice(chosen)(client)
+
+    def settle(self, client: visagedb.Client) -> list[str]:
+        """Compares galleries and operations with what must be there; returns findings."""
+        findings = []
+        pending, self._pending = self._pending, None
+        there = {gallery.id for gallery in client.list_galleries()}
+        if there not in (self.galleries, pending):
+            findings.append(f"galleries: expected {self.galleries} or {pending}, found {there}")
+        self.galleries = there
+        if lost := self.operations - {one.name for one in client.list_operations()}:
+            findings.append(f"operations are lost: {sorted(lost)[:3]}")
+        return findings
+
+    def _create(self, client: visagedb.Client) -> None:
+        self._next += 1
+        name = f"other-{self._next}"
+        self._pending = self.galleries | {name}
+        client.create_gallery(name, model="test", dimension=DIMENSION)
+        client.enroll(name, "someone", vector=[1.0] * DIMENSION)
+        self._done("create gallery", self._pending)
+
+    def _delete(self, client: visagedb.Client) -> None:
+        name = self._random.choice(sorted(self.galleries - {GALLERY}))
+        self._pending = self.galleries - {name}
+        client.delete_gallery(name)
+        self._done("delete gallery", self._pending)
+
+    def _done(self, kind: str, galleries: set[str]) -> None:
+        self.galleries = galleries
+        self._pending = None
+        self.acknowledged[kind] += 1
+
+    def _update(self, client: visagedb.Client) -> None:
+        client.update_gallery(GALLERY, display_name=f"people {self._random.random()}")
+        self.acknowledged["update gallery"] += 1
+
+    def _cluster(self, client: visagedb.Client) -> None:
+        operation = client.cluster(GALLERY, method="average-linkage", threshold=0.6)
+        self.operations.add(operation.name)
+        self.acknowledged["cluster"] += 1
+
+    def _calibrate(self, client: visagedb.Client) -> None:
+        operation = client.calibrate(GALLERY)
+        self.operations.add(operation.name)
+        self.acknowledged["calibrate"] += 1

@@ -1,0 +1,92 @@
+"""The server under attack: a process of its own, forked from one that has imported everything.
+
+Interpreters that import the engine anew would take most of a campaign's time. The limits are
+small, so that a gallery of some thousand faces has codes that are built, extended, purged and
+written to disk all the time.
+"""
+
+import multiprocessing
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_SMALL = {
+    "EXACT_ROWS_MAX": 800,
+    "TAIL_ROWS_MAX": 64,
+    "SEGMENT_ADD_ROWS_MAX": 128,
+    "TOMBSTONES_MAX": 40,
+    "FILTERED_EXACT_ROWS_MAX": 100,
+}
+_SAVED_ROWS_MIN = 100
+
+
+def preload() -> None:
+    """Names what the process that all servers are forked from has to import; call it first."""
+    _CONTEXT.set_forkserver_preload(["campaign.server", "visagedb_server.server"])
+
+
+class Server:
+    """A running server.
+
+    Args:
+        data: Its data directory.
+
+    Raises:
+        RuntimeError: It did not start.
+    """
+
+    def __init__(self, data: Path) -> None:
+        receiving, sending = _CONTEXT.Pipe(duplex=False)
+        self._process = _CONTEXT.Process(target=_serve, args=(data, sending), daemon=True)
+        self._process.start()
+        sending.close()
+        self._receiving = receiving
+        self.address = ""
+
+    def wait(self) -> str:
+        """Waits until it listens, and returns its address."""
+        try:
+            self.address = self._receiving.recv()
+        except EOFError:
+            self._process.join()
+            raise RuntimeError(f"the server ended with {self._process.exitcode}") from None
+        return self.address
+
+    def kill(self) -> None:
+        """The end without warning; no harm if it is over."""
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def stop(self) -> int | None:
+        """The graceful end; returns the exit code."""
+        self._process.terminate()
+        self._process.join(60)
+        return self._process.exitcode
+
+
+def _serve(data: Path, address: Connection) -> None:
+    from visagedb_indexer import limits
+    from visagedb_indexer.search import builder
+    from visagedb_server import logs
+    from visagedb_server.config import ServerConfig
+    from visagedb_server.server import Server as RealServer
+
+    for name, value in _SMALL.items():
+        setattr(limits, name, value)
+    builder._SAVED_ROWS_MIN = _SAVED_ROWS_MIN  # type: ignore[misc]
+    logs.configure("warning", "text")
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+
+    signal.signal(signal.SIGTERM, stop)
+    server = RealServer(ServerConfig.load(data=data, port=0, workers=0))
+    server.start()
+    address.send(server.address)
+    while not stopped:
+        signal.pause()
+    server.stop(grace=1)
