@@ -17,6 +17,7 @@ from visagedb_indexer.store.blocks import ColumnReader
 from visagedb_indexer.store.calibrations import CalibrationReader
 from visagedb_indexer.store.clusterings import ClusteringReader
 from visagedb_indexer.store.environment import LmdbTransaction
+from visagedb_indexer.store.imports import ImportReader
 from visagedb_indexer.store.lineage import LineageReader
 from visagedb_indexer.store.records import (
     Counters,
@@ -48,6 +49,7 @@ class Reader:
         self.audits = AuditReader(store.environment, txn)
         self.calibrations = CalibrationReader(store.environment, txn)
         self.clusterings = ClusteringReader(store.environment, txn)
+        self.imports = ImportReader(store.environment, txn)
         self.lineage = LineageReader(store.environment, txn)
 
     def gallery(self) -> GalleryRecord:

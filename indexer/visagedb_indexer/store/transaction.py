@@ -11,6 +11,7 @@ from visagedb_indexer.store.blocks import ColumnWriter
 from visagedb_indexer.store.calibrations import CalibrationWriter
 from visagedb_indexer.store.clusterings import ClusteringWriter
 from visagedb_indexer.store.environment import LmdbTransaction
+from visagedb_indexer.store.imports import ImportWriter
 from visagedb_indexer.store.lineage import LineageWriter
 from visagedb_indexer.store.reader import NO_OWNER, Reader
 from visagedb_indexer.store.records import (
@@ -44,6 +45,7 @@ class Transaction(Reader):
         self.audits: AuditWriter = AuditWriter(store.environment, txn)
         self.calibrations: CalibrationWriter = CalibrationWriter(store.environment, txn)
         self.clusterings: ClusteringWriter = ClusteringWriter(store.environment, txn)
+        self.imports: ImportWriter = ImportWriter(store.environment, txn)
         self.lineage: LineageWriter = LineageWriter(store.environment, txn)
 
     def counters(self) -> Counters:
