@@ -1,7 +1,7 @@
 """Typed reads of a gallery's database."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from visagedb_indexer.store.clusterings import ClusteringReader
 from visagedb_indexer.store.environment import LmdbTransaction
 from visagedb_indexer.store.imports import ImportReader
 from visagedb_indexer.store.lineage import LineageReader
+from visagedb_indexer.store.opened import Opened
 from visagedb_indexer.store.records import (
     Counters,
     FaceRecord,
@@ -29,9 +30,6 @@ from visagedb_indexer.store.records import (
 from visagedb_indexer.store.requests import RequestReader
 from visagedb_indexer.values import Vector
 
-if TYPE_CHECKING:
-    from visagedb_indexer.store.gallery_store import GalleryStore
-
 NO_OWNER = -1
 """Owner of a deleted face."""
 
@@ -39,7 +37,7 @@ NO_OWNER = -1
 class Reader:
     """Typed reads in one LMDB transaction."""
 
-    def __init__(self, store: "GalleryStore", txn: LmdbTransaction) -> None:
+    def __init__(self, store: Opened, txn: LmdbTransaction) -> None:
         self._txn = txn
         self._db = store.environment.handle
         self._gather = store.vector_rows.gather
