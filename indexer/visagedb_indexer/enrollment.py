@@ -168,9 +168,7 @@ def _add(
     created: bool = False,
     outcome: EnrollOutcome = EnrollOutcome.ENROLLED,
 ) -> Enrollment:
-    record = face_record(
-        new.face_id, new.content_sha256, new.source, new.extracted, new.copied_from_us
-    )
+    record = face_record(new.face_id, new.content_sha256, new.source, new.extracted)
     identity, face = txn.add_face(identity, record, vector)
     changes.added.append((face.ordinal, identity.number))
     return Enrollment(identity.id, face, outcome, created, new.detected_count)
@@ -208,16 +206,14 @@ def _place(
 
     None when there is room for a new one.
     """
-    named = view.find_face(identity.number, new.face_id) if new.face_id else None
-    if mode is EnrollMode.UPSERT and named is not None:
-        return named
-    if new.face_id and new.copied_from_us is not None:
-        same = named if named and named.content_sha256 == new.content_sha256 else None
-    else:
-        same = view.find_content(identity.number, new.content_sha256)
+    if mode is EnrollMode.UPSERT and new.face_id:
+        face = view.find_face(identity.number, new.face_id)
+        if face is not None:
+            return face
+    same = view.find_content(identity.number, new.content_sha256)
     if same is not None:
         return same
-    if named is not None:
+    if new.face_id and view.find_face(identity.number, new.face_id) is not None:
         raise FaceExistsError(
             f"identity {identity.id!r} has a face {new.face_id!r}, made from something else",
             {"identity": identity.id, "face": new.face_id},

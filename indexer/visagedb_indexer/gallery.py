@@ -28,7 +28,6 @@ from visagedb_indexer.gallery_values import (
     SearchOptions,
 )
 from visagedb_indexer.identification import Identification, Moment
-from visagedb_indexer.imports import Imports
 from visagedb_indexer.label_index import LabelIndex
 from visagedb_indexer.loose_faces import LooseFaces
 from visagedb_indexer.moves import Moves
@@ -87,7 +86,6 @@ class Gallery:
         self.calibrations = Calibrations(self._store, self._run, self._labels, all_cores_search)
         self.loose = LooseFaces(self._store, self._run, self._engine, self._labels, self.model)
         self.moves = Moves(self._store, self._run)
-        self.imports = Imports(self._store, self._run, self.model, all_cores_search)
 
     def close(self) -> None:
         """Finishes the writes in progress and closes the database."""

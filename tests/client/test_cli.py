@@ -170,7 +170,7 @@ def test_server_commands_without_the_server_say_how_to_install(
 ) -> None:
     missing = EntryPoint("server", "visagedb_nowhere.commands:register", "visagedb.commands")
     monkeypatch.setattr(_plugins, "entry_points", lambda group: [missing])
-    for name in ("serve", "models", "doctor", "evaluate"):
+    for name in ("serve", "data", "models", "doctor", "evaluate"):
         assert run([name, "--data", "x"]) == 4
         assert "pip install 'visagedb[all]'" in capsys.readouterr().err
     assert run(["gallery", "list", "--address", NOBODY]) == 3

@@ -1,4 +1,4 @@
-"""Commands of other packages: serve, models, doctor, evaluate."""
+"""Commands of other packages: serve, data, models, doctor, evaluate."""
 
 from importlib.metadata import entry_points
 from typing import Final
@@ -13,6 +13,7 @@ INSTALL_HINT: Final = "pip install 'visagedb[all]'"
 
 EXPECTED: Final = {
     "serve": "Run a server.",
+    "data": "Check, back up and restore data directories.",
     "models": "List, describe and check face models.",
     "doctor": "Check this machine for running a server.",
     "evaluate": "Measure error rates on images or a gallery.",

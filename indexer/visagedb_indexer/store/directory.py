@@ -23,6 +23,7 @@ class DataDirectory:
 
     Args:
         path: The folder; made, with access for the owner only, if missing.
+        create: False refuses a folder that is no data directory.
 
     Raises:
         DataDirectoryLockedError: Another process owns it.
@@ -30,8 +31,10 @@ class DataDirectory:
         UnavailableError: It cannot be made or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
+        if not create and not (path / "catalogue").is_dir():
+            raise UnavailableError(f"{path} is no data directory of VisageDB")
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             (path / "galleries").mkdir(exist_ok=True, mode=0o700)

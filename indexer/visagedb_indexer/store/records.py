@@ -115,7 +115,6 @@ class OperationRecord:
         request: What started it, for operations that go on after a restart.
         cancelled: Whether it was asked to stop.
         end_time_us: When it was done; 0 before.
-        gallery: Id of the gallery that it is about; empty for the whole server.
     """
 
     id: str
@@ -128,7 +127,6 @@ class OperationRecord:
     request: bytes = b""
     cancelled: bool = False
     end_time_us: int = 0
-    gallery: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,15 +46,13 @@ CLUSTER_EDITS: Final = SubDatabase(b"cluster_edits", 1, "clustering id, 0, edit 
 LOOSE_CONTENTS: Final = SubDatabase(b"loose_contents", 1, "sha256, ordinal -> empty")
 LINEAGE: Final = SubDatabase(b"lineage", 1, "lineage number -> LineageRecord")
 LINEAGE_OF: Final = SubDatabase(b"lineage_of", 1, "identity number, lineage number -> empty")
-IMPORTS: Final = SubDatabase(b"imports", 1, "import id -> ImportRecord")
-IMPORT_FAILURES: Final = SubDatabase(b"import_failures", 1, "import id, 0, number -> ImportFailure")
 
 GALLERY_DATABASES: Final = (
     META, IDENTITIES, IDENTITY_IDS, FACES, FACE_IDS, CONTENTS, LABELS, REQUESTS, REQUEST_TIMES,
     VECTORS, VECTOR_CHECKSUMS, OWNERS,
     CLUSTERINGS, CLUSTERS, CLUSTER_EDITS, LOOSE_CONTENTS, LINEAGE, LINEAGE_OF,
     CALIBRATIONS,
-    AUDITS, FINDINGS, IMPORTS, IMPORT_FAILURES,
+    AUDITS, FINDINGS,
 )  # fmt: skip
 
 GALLERIES: Final = SubDatabase(b"galleries", 1, "gallery id -> uid, the name of its folder")

@@ -2,14 +2,15 @@
 
 import typer
 
-from visagedb_server.commands import evaluate, models
+from visagedb_server.commands import data, evaluate, models
 from visagedb_server.commands.doctor import doctor
 from visagedb_server.commands.serve import serve
 
 
 def register(app: typer.Typer) -> None:
-    """Adds serve, models, doctor and evaluate to the command line."""
+    """Adds serve, data, models, doctor and evaluate to the command line."""
     app.command()(serve)
+    app.add_typer(data.app, name="data")
     app.add_typer(models.app, name="models")
     app.command()(doctor)
     evaluate.register(app)

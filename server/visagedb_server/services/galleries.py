@@ -12,7 +12,6 @@ from visagedb_indexer.store import GalleryRecord
 from visagedb_indexer.validation import check_label_key
 from visagedb_indexer.values import ModelIdentity
 from visagedb_server import convert, convert_calibration, names, paging
-from visagedb_server.access import current_caller
 from visagedb_server.calls import not_supported
 from visagedb_server.extraction import Extractor
 from visagedb_server.operations import Job, Operations
@@ -74,15 +73,10 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
     def ListGalleries(  # noqa: N802
         self, request: galleries_pb2.ListGalleriesRequest, context: grpc.ServicerContext
     ) -> galleries_pb2.ListGalleriesResponse:
-        """The caller's galleries by id."""
-        sees = current_caller().sees
+        """All galleries by id."""
         size = paging.page_size(request.page_size)
         after = paging.read_token(request.page_token, "galleries")
-        rest = [
-            one
-            for one in self._database.galleries()
-            if one.record.id > after and sees(one.record.id)
-        ]
+        rest = [one for one in self._database.galleries() if one.record.id > after]
         page, more = paging.cut_page([convert.gallery(one) for one in rest[: size + 1]], size)
         return galleries_pb2.ListGalleriesResponse(
             galleries=page,

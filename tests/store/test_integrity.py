@@ -1,0 +1,203 @@
+"""Every way in which the sub-databases can disagree is found, and says what it is about."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import enroll, gallery_record, random_vectors
+
+from visagedb_indexer.gallery import Gallery
+from visagedb_indexer.gallery_values import NewIdentity
+from visagedb_indexer.integrity import Report, verify_store
+from visagedb_indexer.integrity.invariants import INVARIANTS
+from visagedb_indexer.loose_faces import NewLooseFaces
+from visagedb_indexer.moves import Destination
+from visagedb_indexer.store import GalleryStore, schema
+from visagedb_indexer.store.schema import SubDatabase
+
+VECTORS = random_vectors(40, 16)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gallery with people, labels, a loose face, deletions, a merge and kept answers."""
+    path = tmp_path_factory.mktemp("sound") / "g"
+    gallery = Gallery(path, create=gallery_record())
+    for i in range(30):
+        enroll(gallery, f"p{i % 10}", VECTORS[i], face_id=f"f{i}", request_id=f"r{i}")
+    gallery.create_identity("empty", NewIdentity(labels={"site": "north", "role": "guest"}))
+    for content in (b"a", b"b"):
+        gallery.loose.enroll(NewLooseFaces([VECTORS[30 + content[0] - 97]], content.ljust(32)))
+    loose = gallery.faces("")[0][0]
+    gallery.moves.move([("", loose.id)], Destination("p1"), request_id="moved")
+    gallery.moves.merge(["p2"], "p3")
+    gallery.delete_identity("p4")
+    gallery.delete_face("p5", "f5")
+    gallery.close()
+    return path
+
+
+@pytest.fixture
+def store(sound: Path, tmp_path: Path) -> Iterator[GalleryStore]:
+    store = GalleryStore(shutil.copytree(sound, tmp_path / "g"))
+    yield store
+    store.close()
+
+
+def broken(report: Report) -> set[str]:
+    return {result.invariant for result in report.broken}
+
+
+def change(store: GalleryStore, database: SubDatabase, key: bytes, value: bytes | None) -> None:
+    """Puts other bytes under a key; None removes it."""
+    with store.write() as txn:
+        if value is None:
+            txn.tables.delete(database, key)
+        else:
+            txn.tables.put(database, key, value)
+
+
+def entry(store: GalleryStore, database: SubDatabase, place: int) -> tuple[bytes, bytes]:
+    with store.read() as view:
+        return list(view.tables.items(database))[place]
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 0x20]) + data[place + 1 :]
+
+
+def test_a_gallery_with_a_history_is_sound(store: GalleryStore) -> None:
+    report = verify_store(store)
+    assert report.ok, report.broken
+    assert report.gallery == "people"
+    assert [result.invariant for result in report.results] == [one.name for one in INVARIANTS]
+
+
+def test_every_sub_database_is_covered() -> None:
+    covered = {database.name for invariant in INVARIANTS for database in invariant.covers}
+    assert covered == {database.name for database in schema.GALLERY_DATABASES}
+
+
+@pytest.mark.parametrize(
+    ("database", "invariant"),
+    [
+        (schema.IDENTITIES, "identities"),
+        (schema.FACES, "faces"),
+        (schema.VECTORS, "vectors"),
+        (schema.VECTOR_CHECKSUMS, "vectors"),
+        (schema.OWNERS, "owners"),
+        (schema.IDENTITY_IDS, "identity_ids"),
+        (schema.FACE_IDS, "face_ids"),
+        (schema.CONTENTS, "contents"),
+        (schema.REQUESTS, "requests"),
+        (schema.LINEAGE, "lineage"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else one.name.decode(),
+)
+def test_a_flipped_bit_in_a_value_is_found(
+    store: GalleryStore, database: SubDatabase, invariant: str
+) -> None:
+    key, data = entry(store, database, 0)
+    for place in range(0, min(len(data), 64), 7):
+        change(store, database, key, flipped(data, place))
+        found = broken(verify_store(store))
+        # Or a checksum that belongs to no face.
+        assert invariant in found or found == {"vector_checksums"}, place
+    change(store, database, key, data)
+    assert verify_store(store).ok
+
+
+@pytest.mark.parametrize(
+    ("database", "invariant"),
+    [
+        (schema.IDENTITY_IDS, "identity_ids"),
+        (schema.LABELS, "labels"),
+        (schema.FACE_IDS, "face_ids"),
+        (schema.CONTENTS, "contents"),
+        (schema.LOOSE_CONTENTS, "loose_contents"),
+        (schema.LINEAGE_OF, "lineage_of"),
+        (schema.REQUEST_TIMES, "request_times"),
+        (schema.IDENTITIES, "identities"),
+        (schema.FACES, "faces"),
+        (schema.LINEAGE, "lineage"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else one.name.decode(),
+)
+def test_a_flipped_bit_in_a_key_is_found(
+    store: GalleryStore, database: SubDatabase, invariant: str
+) -> None:
+    key, data = entry(store, database, 1)
+    for place in range(0, len(key), 3):
+        other = flipped(key, place)
+        change(store, database, key, None)
+        change(store, database, other, data)
+        assert invariant in broken(verify_store(store)), place
+        change(store, database, other, None)
+        change(store, database, key, data)
+    assert verify_store(store).ok
+
+
+@pytest.mark.parametrize(
+    ("database", "invariant"),
+    [
+        (schema.IDENTITIES, "face_ids"),
+        (schema.FACES, "face_counts"),
+        (schema.VECTORS, "faces"),
+        (schema.VECTOR_CHECKSUMS, "vector_checksums"),
+        (schema.OWNERS, "owners"),
+        (schema.IDENTITY_IDS, "identity_ids"),
+        (schema.LABELS, "labels"),
+        (schema.FACE_IDS, "face_ids"),
+        (schema.LINEAGE, "lineage_of"),
+        (schema.LINEAGE_OF, "lineage_of"),
+        (schema.REQUESTS, "request_times"),
+        (schema.REQUEST_TIMES, "request_times"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else one.name.decode(),
+)
+def test_an_entry_that_is_lost_is_found(
+    store: GalleryStore, database: SubDatabase, invariant: str
+) -> None:
+    key, _ = entry(store, database, 0)
+    change(store, database, key, None)
+    found = broken(verify_store(store))
+    assert invariant in found or (database is schema.IDENTITIES and "faces" in found), found
+
+
+def test_a_damaged_face_is_named(store: GalleryStore) -> None:
+    with store.read() as view:
+        ordinal = view.face_by_id("p7", "f17").ordinal
+    key, data = entry(store, schema.VECTORS, 0)
+    row = store.vector_column.row_bytes
+    zeroed = data[: ordinal * row] + bytes(row) + data[(ordinal + 1) * row :]
+    change(store, schema.VECTORS, key, zeroed)
+    [result] = verify_store(store).broken
+    [finding] = result.findings
+    assert (finding.identity, finding.face, finding.ordinal) == ("p7", "f17", ordinal)
+    assert "zero" in finding.message
+
+
+def test_what_was_deleted_must_not_be_there(store: GalleryStore) -> None:
+    key, data = entry(store, schema.VECTORS, 0)
+    with store.read() as view:
+        gone = [o for o in range(view.counters().next_ordinal) if view.owner(o) < 0]
+    row = store.vector_column.row_bytes
+    place = gone[0] * row
+    change(store, schema.VECTORS, key, data[:place] + b"\1" + data[place + 1 :])
+    assert broken(verify_store(store)) == {"erased_vectors"}
+
+
+def test_lost_counters_are_found(store: GalleryStore) -> None:
+    data = entry(store, schema.META, 0)[1]
+    change(store, schema.META, schema.COUNTERS_KEY, flipped(data, 3))
+    assert broken(verify_store(store)) == {"counters"}
+
+
+def test_findings_are_counted_and_bounded(store: GalleryStore) -> None:
+    with store.write() as txn:
+        for i in range(300):
+            txn.tables.put(schema.IDENTITY_IDS, f"stray{i}".encode(), schema.u32(1))
+    [result] = verify_store(store).broken
+    assert result.broken_count == 300
+    assert len(result.findings) == 100
