@@ -12,6 +12,7 @@ import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.struct_pb2
 import google.protobuf.timestamp_pb2
+import google.rpc.status_pb2
 import sys
 import typing
 import visagedb.v1.enrolment_gate_pb2
@@ -24,6 +25,38 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _EnrollMode:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _EnrollModeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_EnrollMode.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ENROLL_MODE_UNSPECIFIED: _EnrollMode.ValueType  # 0
+    """As INSERT."""
+    ENROLL_MODE_INSERT: _EnrollMode.ValueType  # 1
+    """Adds the face. FACE_EXISTS if another content has its face_id."""
+    ENROLL_MODE_UPSERT: _EnrollMode.ValueType  # 2
+    """Adds the face, or puts it in the place of the one of its face_id. What new_identity says
+    replaces what was known of the identity; what it does not say stays.
+    """
+    ENROLL_MODE_SKIP_EXISTING: _EnrollMode.ValueType  # 3
+    """Adds the face only if its identity is new; one that exists is left as it is."""
+
+class EnrollMode(_EnrollMode, metaclass=_EnrollModeEnumTypeWrapper):
+    """What an enrolment does with what is there already."""
+
+ENROLL_MODE_UNSPECIFIED: EnrollMode.ValueType  # 0
+"""As INSERT."""
+ENROLL_MODE_INSERT: EnrollMode.ValueType  # 1
+"""Adds the face. FACE_EXISTS if another content has its face_id."""
+ENROLL_MODE_UPSERT: EnrollMode.ValueType  # 2
+"""Adds the face, or puts it in the place of the one of its face_id. What new_identity says
+replaces what was known of the identity; what it does not say stays.
+"""
+ENROLL_MODE_SKIP_EXISTING: EnrollMode.ValueType  # 3
+"""Adds the face only if its identity is new; one that exists is left as it is."""
+Global___EnrollMode: typing_extensions.TypeAlias = EnrollMode
+
 class _EnrollOutcome:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -34,6 +67,10 @@ class _EnrollOutcomeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
     ENROLL_OUTCOME_ENROLLED: _EnrollOutcome.ValueType  # 1
     ENROLL_OUTCOME_ALREADY_ENROLLED: _EnrollOutcome.ValueType  # 2
     """The same content was enrolled for this identity before; nothing changed."""
+    ENROLL_OUTCOME_REPLACED: _EnrollOutcome.ValueType  # 3
+    """It has taken the place of the face of the same id."""
+    ENROLL_OUTCOME_SKIPPED: _EnrollOutcome.ValueType  # 4
+    """Its identity was there already and was left as it is; no face is returned."""
     ENROLL_OUTCOME_QUARANTINED: _EnrollOutcome.ValueType  # 10
     """A check of the gallery has set the face aside; see QuarantineService."""
 
@@ -43,6 +80,10 @@ ENROLL_OUTCOME_UNSPECIFIED: EnrollOutcome.ValueType  # 0
 ENROLL_OUTCOME_ENROLLED: EnrollOutcome.ValueType  # 1
 ENROLL_OUTCOME_ALREADY_ENROLLED: EnrollOutcome.ValueType  # 2
 """The same content was enrolled for this identity before; nothing changed."""
+ENROLL_OUTCOME_REPLACED: EnrollOutcome.ValueType  # 3
+"""It has taken the place of the face of the same id."""
+ENROLL_OUTCOME_SKIPPED: EnrollOutcome.ValueType  # 4
+"""Its identity was there already and was left as it is; no face is returned."""
 ENROLL_OUTCOME_QUARANTINED: EnrollOutcome.ValueType  # 10
 """A check of the gallery has set the face aside; see QuarantineService."""
 Global___EnrollOutcome: typing_extensions.TypeAlias = EnrollOutcome
@@ -402,6 +443,7 @@ class EnrollFaceRequest(google.protobuf.message.Message):
     SOURCE_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     BULK_FIELD_NUMBER: builtins.int
+    MODE_FIELD_NUMBER: builtins.int
     identity: builtins.str
     """"galleries/{gallery}/identities/{identity}"."""
     image: builtins.bytes
@@ -416,6 +458,7 @@ class EnrollFaceRequest(google.protobuf.message.Message):
     request_id: builtins.str
     bulk: builtins.bool
     """Work that may wait for interactive requests."""
+    mode: Global___EnrollMode.ValueType
     @property
     def template(self) -> visagedb.v1.types_pb2.Template: ...
     @property
@@ -435,9 +478,10 @@ class EnrollFaceRequest(google.protobuf.message.Message):
         source: builtins.str = ...,
         request_id: builtins.str = ...,
         bulk: builtins.bool = ...,
+        mode: Global___EnrollMode.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["content", b"content", "image", b"image", "new_identity", b"new_identity", "template", b"template"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["allow_missing", b"allow_missing", "bulk", b"bulk", "content", b"content", "face_id", b"face_id", "face_selection", b"face_selection", "identity", b"identity", "image", b"image", "new_identity", b"new_identity", "request_id", b"request_id", "source", b"source", "template", b"template"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allow_missing", b"allow_missing", "bulk", b"bulk", "content", b"content", "face_id", b"face_id", "face_selection", b"face_selection", "identity", b"identity", "image", b"image", "mode", b"mode", "new_identity", b"new_identity", "request_id", b"request_id", "source", b"source", "template", b"template"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["content", b"content"]) -> typing.Literal["image", "template"] | None: ...
 
 Global___EnrollFaceRequest: typing_extensions.TypeAlias = EnrollFaceRequest
@@ -483,94 +527,210 @@ Global___EnrollFaceResponse: typing_extensions.TypeAlias = EnrollFaceResponse
 
 @typing.final
 class StreamEnrollFacesRequest(google.protobuf.message.Message):
+    """One item: a face, the loose faces of one image, or many templates."""
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ITEM_ID_FIELD_NUMBER: builtins.int
     REQUEST_FIELD_NUMBER: builtins.int
+    LOOSE_FIELD_NUMBER: builtins.int
+    TEMPLATES_FIELD_NUMBER: builtins.int
     item_id: builtins.str
-    """The caller's key for this item; its status carries it."""
+    """The caller's key for this item, which its status carries: 1 to 128 characters, and not
+    that of another item whose status is still to come. Any other ends the stream with
+    INVALID_ARGUMENT, after the statuses of all items before it.
+    """
     @property
     def request(self) -> Global___EnrollFaceRequest: ...
+    @property
+    def loose(self) -> Global___EnrollLooseFacesRequest: ...
+    @property
+    def templates(self) -> Global___EnrollTemplatesRequest: ...
     def __init__(
         self,
         *,
         item_id: builtins.str = ...,
         request: Global___EnrollFaceRequest | None = ...,
+        loose: Global___EnrollLooseFacesRequest | None = ...,
+        templates: Global___EnrollTemplatesRequest | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["request", b"request"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["item_id", b"item_id", "request", b"request"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["item", b"item", "loose", b"loose", "request", b"request", "templates", b"templates"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["item", b"item", "item_id", b"item_id", "loose", b"loose", "request", b"request", "templates", b"templates"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["item", b"item"]) -> typing.Literal["request", "loose", "templates"] | None: ...
 
 Global___StreamEnrollFacesRequest: typing_extensions.TypeAlias = StreamEnrollFacesRequest
 
 @typing.final
 class StreamEnrollFacesResponse(google.protobuf.message.Message):
+    """What became of one item: the response to what it asked for, or an error."""
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ITEM_ID_FIELD_NUMBER: builtins.int
     RESPONSE_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
+    LOOSE_FIELD_NUMBER: builtins.int
+    TEMPLATES_FIELD_NUMBER: builtins.int
     item_id: builtins.str
     @property
     def response(self) -> Global___EnrollFaceResponse: ...
     @property
-    def error(self) -> Global___ItemError: ...
+    def error(self) -> google.rpc.status_pb2.Status: ...
+    @property
+    def loose(self) -> Global___EnrollLooseFacesResponse: ...
+    @property
+    def templates(self) -> Global___EnrollTemplatesResponse: ...
     def __init__(
         self,
         *,
         item_id: builtins.str = ...,
         response: Global___EnrollFaceResponse | None = ...,
-        error: Global___ItemError | None = ...,
+        error: google.rpc.status_pb2.Status | None = ...,
+        loose: Global___EnrollLooseFacesResponse | None = ...,
+        templates: Global___EnrollTemplatesResponse | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["error", b"error", "response", b"response", "result", b"result"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["error", b"error", "item_id", b"item_id", "response", b"response", "result", b"result"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["result", b"result"]) -> typing.Literal["response", "error"] | None: ...
+    def HasField(self, field_name: typing.Literal["error", b"error", "loose", b"loose", "response", b"response", "result", b"result", "templates", b"templates"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "item_id", b"item_id", "loose", b"loose", "response", b"response", "result", b"result", "templates", b"templates"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["result", b"result"]) -> typing.Literal["response", "error", "loose", "templates"] | None: ...
 
 Global___StreamEnrollFacesResponse: typing_extensions.TypeAlias = StreamEnrollFacesResponse
 
 @typing.final
-class ItemError(google.protobuf.message.Message):
-    """Why one item of a stream failed."""
+class EnrollTemplatesRequest(google.protobuf.message.Message):
+    """Many templates as columns, enrolled in one commit: the fastest way in. A column is empty,
+    or has a value for each row. Identities that do not exist are created if allow_missing.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    @typing.final
-    class MetadataEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.str
-        def __init__(
-            self,
-            *,
-            key: builtins.str = ...,
-            value: builtins.str = ...,
-        ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
-
-    CODE_FIELD_NUMBER: builtins.int
-    REASON_FIELD_NUMBER: builtins.int
-    MESSAGE_FIELD_NUMBER: builtins.int
+    GALLERY_FIELD_NUMBER: builtins.int
+    VECTORS_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    IDENTITY_IDS_FIELD_NUMBER: builtins.int
+    FACE_IDS_FIELD_NUMBER: builtins.int
+    SOURCES_FIELD_NUMBER: builtins.int
+    DISPLAY_NAMES_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
-    code: builtins.int
-    """A google.rpc.Code."""
-    reason: builtins.str
-    """An ErrorReason without its prefix."""
-    message: builtins.str
+    ALLOW_MISSING_FIELD_NUMBER: builtins.int
+    MODE_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    gallery: builtins.str
+    """"galleries/{gallery}"."""
+    vectors: builtins.bytes
+    """Little-endian float32, row after row; at most 16,384 rows and 16 MiB."""
+    model: builtins.str
+    """Which model made them, as in Template."""
+    allow_missing: builtins.bool
+    mode: Global___EnrollMode.ValueType
+    request_id: builtins.str
+    """Of all rows together."""
     @property
-    def metadata(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    def identity_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The rows' identities: ids, not names."""
+
+    @property
+    def face_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Empty for a face whose id the server makes."""
+
+    @property
+    def sources(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def display_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The next three are of identities that are created, or of any in the mode UPSERT."""
+
+    @property
+    def labels(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___LabelColumn]: ...
+    @property
+    def metadata(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """JSON objects; empty for none."""
+
     def __init__(
         self,
         *,
-        code: builtins.int = ...,
-        reason: builtins.str = ...,
-        message: builtins.str = ...,
-        metadata: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        gallery: builtins.str = ...,
+        vectors: builtins.bytes = ...,
+        model: builtins.str = ...,
+        identity_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        face_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        sources: collections.abc.Iterable[builtins.str] | None = ...,
+        display_names: collections.abc.Iterable[builtins.str] | None = ...,
+        labels: collections.abc.Iterable[Global___LabelColumn] | None = ...,
+        metadata: collections.abc.Iterable[builtins.str] | None = ...,
+        allow_missing: builtins.bool = ...,
+        mode: Global___EnrollMode.ValueType = ...,
+        request_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["code", b"code", "message", b"message", "metadata", b"metadata", "reason", b"reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allow_missing", b"allow_missing", "display_names", b"display_names", "face_ids", b"face_ids", "gallery", b"gallery", "identity_ids", b"identity_ids", "labels", b"labels", "metadata", b"metadata", "mode", b"mode", "model", b"model", "request_id", b"request_id", "sources", b"sources", "vectors", b"vectors"]) -> None: ...
 
-Global___ItemError: typing_extensions.TypeAlias = ItemError
+Global___EnrollTemplatesRequest: typing_extensions.TypeAlias = EnrollTemplatesRequest
+
+@typing.final
+class LabelColumn(google.protobuf.message.Message):
+    """The values of one label; a row without it has an empty one."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    key: builtins.str
+    @property
+    def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        key: builtins.str = ...,
+        values: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["key", b"key", "values", b"values"]) -> None: ...
+
+Global___LabelColumn: typing_extensions.TypeAlias = LabelColumn
+
+@typing.final
+class EnrollTemplatesResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: builtins.int
+    ERRORS_FIELD_NUMBER: builtins.int
+    CREATED_IDENTITY_COUNT_FIELD_NUMBER: builtins.int
+    outcomes: builtins.bytes
+    """For each row one byte, the number of its EnrollOutcome; 0 for a row that is refused."""
+    created_identity_count: builtins.int
+    """Identities that are new."""
+    @property
+    def errors(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RowError]:
+        """Why, for those that are refused."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: builtins.bytes = ...,
+        errors: collections.abc.Iterable[Global___RowError] | None = ...,
+        created_identity_count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["created_identity_count", b"created_identity_count", "errors", b"errors", "outcomes", b"outcomes"]) -> None: ...
+
+Global___EnrollTemplatesResponse: typing_extensions.TypeAlias = EnrollTemplatesResponse
+
+@typing.final
+class RowError(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROW_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    row: builtins.int
+    @property
+    def error(self) -> google.rpc.status_pb2.Status: ...
+    def __init__(
+        self,
+        *,
+        row: builtins.int = ...,
+        error: google.rpc.status_pb2.Status | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["error", b"error"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "row", b"row"]) -> None: ...
+
+Global___RowError: typing_extensions.TypeAlias = RowError
 
 @typing.final
 class GetFaceRequest(google.protobuf.message.Message):

@@ -162,8 +162,14 @@ class IdentityServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamEnrollFaces(self, request_iterator, context):
-        """Many faces over one stream; a status for each, in any order.
-        Not implemented yet: answers UNIMPLEMENTED.
+        """Many faces over one stream; a status for each item, in any order, once it is durable
+        and searchable. An item that fails has an error for its status, and the stream goes on.
+        The deadline is that of the whole stream.
+
+        The server reads no further while items enough to keep it busy are not answered, or
+        their answers not read. It serves a limited number of streams at once; one more is
+        refused with RESOURCE_EXHAUSTED. After a broken stream, send again what has no status:
+        what was enrolled is known by its content or its request_id, and is not enrolled twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

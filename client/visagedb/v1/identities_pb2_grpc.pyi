@@ -438,8 +438,14 @@ class IdentityServiceStub(typing.Generic[_IdentityServiceCreateIdentityType, _Id
     """
 
     StreamEnrollFaces: _IdentityServiceStreamEnrollFacesType
-    """Many faces over one stream; a status for each, in any order.
-    Not implemented yet: answers UNIMPLEMENTED.
+    """Many faces over one stream; a status for each item, in any order, once it is durable
+    and searchable. An item that fails has an error for its status, and the stream goes on.
+    The deadline is that of the whole stream.
+
+    The server reads no further while items enough to keep it busy are not answered, or
+    their answers not read. It serves a limited number of streams at once; one more is
+    refused with RESOURCE_EXHAUSTED. After a broken stream, send again what has no status:
+    what was enrolled is known by its content or its request_id, and is not enrolled twice.
     """
 
     GetFace: _IdentityServiceGetFaceType
@@ -599,8 +605,14 @@ class IdentityServiceServicer(metaclass=abc.ABCMeta):
         request_iterator: _MaybeAsyncIterator[visagedb.v1.identities_pb2.StreamEnrollFacesRequest],
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[visagedb.v1.identities_pb2.StreamEnrollFacesResponse], collections.abc.AsyncIterator[visagedb.v1.identities_pb2.StreamEnrollFacesResponse]]:
-        """Many faces over one stream; a status for each, in any order.
-        Not implemented yet: answers UNIMPLEMENTED.
+        """Many faces over one stream; a status for each item, in any order, once it is durable
+        and searchable. An item that fails has an error for its status, and the stream goes on.
+        The deadline is that of the whole stream.
+
+        The server reads no further while items enough to keep it busy are not answered, or
+        their answers not read. It serves a limited number of streams at once; one more is
+        refused with RESOURCE_EXHAUSTED. After a broken stream, send again what has no status:
+        what was enrolled is known by its content or its request_id, and is not enrolled twice.
         """
 
     @abc.abstractmethod
