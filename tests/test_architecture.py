@@ -103,6 +103,7 @@ def test_only_the_gallery_speaks_to_the_search_engine() -> None:
     )
     users = {user for user in users if "/search/" not in user}
     assert users == {
+        "indexer/visagedb_indexer/following.py",
         "indexer/visagedb_indexer/gallery.py",
         "indexer/visagedb_indexer/gallery_values.py",
         "indexer/visagedb_indexer/identification.py",

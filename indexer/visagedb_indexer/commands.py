@@ -26,6 +26,7 @@ from visagedb_indexer.gallery_values import (
     IdentityPatch,
     NewIdentity,
 )
+from visagedb_indexer.gate_values import GateSettings
 from visagedb_indexer.store import (
     FaceRecord,
     GalleryRecord,
@@ -78,6 +79,7 @@ def update_gallery(patch: GalleryPatch, etag: str) -> Command[GalleryRecord]:
     validation.check_text(patch.display_name or "", "display_name", limits.DISPLAY_NAME_LENGTH_MAX)
     validation.check_cosine(patch.threshold, "threshold")
     validation.check_mate_loss_bound(patch.mate_loss_bound)
+    validation.check_gate(_patched_gate(GateSettings(), patch))
 
     def command(txn: Transaction) -> Effects[GalleryRecord]:
         old = txn.gallery()
@@ -89,6 +91,7 @@ def update_gallery(patch: GalleryPatch, etag: str) -> Command[GalleryRecord]:
             threshold=None if patch.clear_threshold else threshold,
             fusion=_given(patch.fusion, old.fusion),
             mate_loss_bound=_given(patch.mate_loss_bound, old.mate_loss_bound),
+            gate=_patched_gate(old.gate, patch),
             update_time_us=now_us(),
             revision=old.revision + 1,
         )
@@ -157,10 +160,12 @@ def delete_identity(identity_id: str, etag: str, *, allow_missing: bool) -> Comm
     def command(txn: Transaction) -> Effects[int]:
         record = txn.find_identity(identity_id) if allow_missing else txn.identity(identity_id)
         if record is None:
+            txn.quarantine.erase(identity_id)
             return Effects(0)
         check_etag(etag, record.revision)
         ordinals = txn.remove_identity(record)
         txn.lineage.erase(record.number)
+        txn.quarantine.erase(identity_id)
         return Effects(len(ordinals), deleted=(record,), removed_faces=tuple(ordinals))
 
     return command
@@ -181,6 +186,14 @@ def delete_face(identity_id: str, face_id: str, *, allow_missing: bool) -> Comma
         return Effects(None, removed_faces=(face.ordinal,))
 
     return command
+
+
+def _patched_gate(old: GateSettings, patch: GalleryPatch) -> GateSettings:
+    return GateSettings(
+        quality=_given(patch.quality_check, old.quality),
+        duplicate=_given(patch.duplicate_check, old.duplicate),
+        mismatch=_given(patch.mismatch_check, old.mismatch),
+    )
 
 
 def _given(new: Result | None, old: Result) -> Result:

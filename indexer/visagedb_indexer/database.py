@@ -12,6 +12,7 @@ import msgspec
 
 from visagedb_indexer import limits, validation
 from visagedb_indexer.clock import now_us
+from visagedb_indexer.enrolment_gate import check_thresholds
 from visagedb_indexer.errors import (
     EtagMismatchError,
     GalleryExistsError,
@@ -21,6 +22,7 @@ from visagedb_indexer.errors import (
 )
 from visagedb_indexer.failpoints import reached
 from visagedb_indexer.gallery import Gallery
+from visagedb_indexer.operating_points import CardThresholds, Evidence, no_card
 from visagedb_indexer.store import Catalogue, DataDirectory, GalleryRecord
 from visagedb_indexer.values import ModelIdentity
 
@@ -32,6 +34,7 @@ class Database:
 
     Args:
         path: The data directory; made if missing.
+        card_thresholds: What model cards say of thresholds.
 
     Raises:
         DataDirectoryLockedError: Another process owns it.
@@ -39,7 +42,8 @@ class Database:
         FormatTooNewError: A newer release has written it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, card_thresholds: CardThresholds = no_card) -> None:
+        self._card_thresholds = card_thresholds
         self._directory = DataDirectory(path)
         self._galleries: dict[str, Gallery] = {}
         self._lock = threading.RLock()
@@ -49,7 +53,9 @@ class Database:
             for orphan in self._directory.remove_orphans(set(known.values())):
                 _LOG.info("removed the unfinished gallery folder %s", orphan)
             for gallery_id, uid in known.items():
-                self._galleries[gallery_id] = Gallery(self._directory.gallery(uid))
+                self._galleries[gallery_id] = Gallery(
+                    self._directory.gallery(uid), card_thresholds=card_thresholds
+                )
         except BaseException:
             self.close()
             raise
@@ -71,9 +77,12 @@ class Database:
             GalleryExistsError: There is one of this id.
             InvalidArgumentError: The id, the name or the model is not valid.
             LimitExceededError: There are too many galleries.
+            NotCalibratedError: A check compares faces, and nothing tells when two are one person.
             RequestIdReusedError: The request id belonged to another request.
         """
         _check(new)
+        evidence = Evidence(new.threshold, card=self._card_thresholds(new.model))
+        check_thresholds(new.gate, evidence)
         validation.check_request_id(request_id)
         fingerprint = hashlib.sha256(msgspec.msgpack.encode(["create_gallery", new])).digest()
         with self._lock:
@@ -91,7 +100,7 @@ class Database:
             path = self._directory.gallery(record.uid)
             reached("gallery.before_folder")
             try:
-                gallery = Gallery(path, create=record)
+                gallery = Gallery(path, record, self._card_thresholds)
                 reached("gallery.after_folder")
             except BaseException:
                 shutil.rmtree(path, ignore_errors=True)
@@ -152,6 +161,7 @@ def _check(new: GalleryRecord) -> None:
     validation.check_text(new.display_name, "display_name", limits.DISPLAY_NAME_LENGTH_MAX)
     validation.check_cosine(new.threshold, "threshold")
     validation.check_mate_loss_bound(new.mate_loss_bound)
+    validation.check_gate(new.gate)
     _check_model(new.model)
 
 

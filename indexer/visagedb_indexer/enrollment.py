@@ -4,21 +4,24 @@ Many faces are one command, so they share a commit. Each has its own outcome or 
 one that is refused changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from functools import partial
+from typing import Final, TypeAlias
 
 from visagedb_indexer import limits, validation
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.commands import (
     Command,
     Effects,
+    Result,
     checked_identity,
     face_record,
     fingerprint_of,
     identity_record,
     no_identity,
 )
+from visagedb_indexer.enrolment_gate import EnrolmentGate, set_aside
 from visagedb_indexer.errors import (
     FaceExistsError,
     IndexerError,
@@ -32,10 +35,20 @@ from visagedb_indexer.gallery_values import (
     NewFace,
     NewIdentity,
 )
+from visagedb_indexer.gate_values import GateAction, GateFinding, strictest
 from visagedb_indexer.store import FaceRecord, IdentityRecord, Reader, Transaction
 from visagedb_indexer.values import ModelIdentity, Vector
 
 Answer: TypeAlias = Enrollment | IndexerError
+Ask: TypeAlias = Callable[[IdentityRecord | None], tuple[GateFinding, ...]]
+"""What a gallery objects to in a face for an identity, None for one to be created; may raise."""
+
+_KEPT_OUTCOMES: Final = {
+    EnrollOutcome.ENROLLED,
+    EnrollOutcome.REPLACED,
+    EnrollOutcome.QUARANTINED,
+}
+"""Answers that a repeat of the request gets again; the others follow from what is there."""
 
 
 def fingerprint(new: NewFace, mode: EnrollMode) -> bytes:
@@ -76,20 +89,27 @@ def foresee(new: NewFace, mode: EnrollMode, view: Reader) -> Enrollment | None:
 
 
 def enroll_many(
-    faces: Sequence[NewFace], mode: EnrollMode, model: ModelIdentity
+    faces: Sequence[NewFace], mode: EnrollMode, model: ModelIdentity, gate: EnrolmentGate
 ) -> Command[list[Answer]]:
-    """Adds faces, in their order; for each its answer, or why it is refused."""
+    """Adds faces, in their order; for each its answer, or why it is refused.
+
+    Raises:
+        NotCalibratedError: The gate compares faces, and nothing tells where two are one person.
+    """
     checked = [_unit_vector(new, model) for new in faces]
+    judgement = gate.judge(faces, checked, mode)
 
     def command(txn: Transaction) -> Effects[list[Answer]]:
-        changes = _Changes()
+        changes = Changes()
         answers: list[Answer] = []
-        for new, vector in zip(faces, checked, strict=True):
+        verdicts = judgement and judgement.within(txn)
+        for position, (new, vector) in enumerate(zip(faces, checked, strict=True)):
             if isinstance(vector, IndexerError):
                 answers.append(vector)
                 continue
+            ask = partial(verdicts.findings, position) if verdicts else _nothing
             try:
-                answers.append(_enroll(txn, new, mode, vector, changes))
+                answers.append(_enroll(txn, new, mode, vector, changes, ask))
             except StorageCorruptError:
                 # Found on the way, so that half of the enrolment may be done.
                 raise
@@ -100,8 +120,12 @@ def enroll_many(
     return command
 
 
+def _nothing(_identity: IdentityRecord | None) -> tuple[GateFinding, ...]:
+    return ()
+
+
 @dataclass(slots=True)
-class _Changes:
+class Changes:
     """What has been done so far, for the structures in memory."""
 
     created: list[IdentityRecord] = field(default_factory=list)
@@ -109,9 +133,10 @@ class _Changes:
     added: list[tuple[int, int]] = field(default_factory=list)
     removed: list[int] = field(default_factory=list)
 
-    def effects(self, answers: list[Answer]) -> Effects[list[Answer]]:
+    def effects(self, result: Result) -> Effects[Result]:
+        """The same as a command says it."""
         return Effects(
-            answers,
+            result,
             created=tuple(self.created),
             replaced=tuple(self.replaced),
             added_faces=tuple(self.added),
@@ -120,62 +145,93 @@ class _Changes:
 
 
 def _enroll(
-    txn: Transaction, new: NewFace, mode: EnrollMode, vector: Vector, changes: _Changes
+    txn: Transaction,
+    new: NewFace,
+    mode: EnrollMode,
+    vector: Vector,
+    changes: Changes,
+    ask: Ask,
 ) -> Enrollment:
     request = fingerprint(new, mode) if new.request_id else b""
     known = txn.requests.recall(new.request_id, request, Enrollment)
     if known is not None:
         return known
-    answer = _store(txn, new, mode, vector, changes)
-    if answer.outcome in {EnrollOutcome.ENROLLED, EnrollOutcome.REPLACED}:
-        assert answer.face is not None
-        txn.requests.keep(new.request_id, request, answer, answer.face.create_time_us)
+    answer = store_face(txn, new, mode, vector, changes, ask)
+    if answer.outcome in _KEPT_OUTCOMES:
+        txn.requests.keep(new.request_id, request, answer, now_us())
     return answer
 
 
-def _store(
-    txn: Transaction, new: NewFace, mode: EnrollMode, vector: Vector, changes: _Changes
+def store_face(
+    txn: Transaction,
+    new: NewFace,
+    mode: EnrollMode,
+    vector: Vector,
+    changes: Changes,
+    ask: Ask = _nothing,
 ) -> Enrollment:
+    """Adds one face in a commit; `ask` has the last word before anything is changed.
+
+    Raises:
+        IndexerError: The face is refused.
+    """
     identity = txn.find_identity(new.identity_id)
+    place: FaceRecord | None = None
+    if identity is None and new.new_identity is None:
+        raise no_identity(new.identity_id)
+    if identity is not None:
+        if mode is EnrollMode.SKIP_EXISTING:
+            return Enrollment(identity.id, None, EnrollOutcome.SKIPPED)
+        place = _place(txn, identity, new, mode)
+    same = place is not None and place.content_sha256 == new.content_sha256
+    findings = () if same else ask(identity)
+    if strictest(findings) is GateAction.QUARANTINE:
+        return _set_aside(txn, new, mode, vector, findings)
+    created = identity is None
     if identity is None:
-        if new.new_identity is None:
-            raise no_identity(new.identity_id)
+        assert new.new_identity is not None
         identity = txn.add_identity(identity_record(new.identity_id, new.new_identity))
         changes.created.append(identity)
-        return _add(txn, identity, new, vector, changes, created=True)
-    if mode is EnrollMode.SKIP_EXISTING:
-        return Enrollment(identity.id, None, EnrollOutcome.SKIPPED)
-    place = _place(txn, identity, new, mode)
-    if mode is EnrollMode.UPSERT and new.new_identity is not None:
+    elif mode is EnrollMode.UPSERT and new.new_identity is not None:
         identity = _updated(txn, identity, new.new_identity, changes)
-    if place is not None and place.content_sha256 == new.content_sha256:
+    if same:
         return Enrollment(identity.id, place, EnrollOutcome.ALREADY_ENROLLED)
-    if place is None:
-        return _add(txn, identity, new, vector, changes)
-    txn.remove_face(identity, place)
-    changes.removed.append(place.ordinal)
-    identity = replace(identity, face_count=identity.face_count - 1)
-    return _add(txn, identity, new, vector, changes, outcome=EnrollOutcome.REPLACED)
-
-
-def _add(
-    txn: Transaction,
-    identity: IdentityRecord,
-    new: NewFace,
-    vector: Vector,
-    changes: _Changes,
-    *,
-    created: bool = False,
-    outcome: EnrollOutcome = EnrollOutcome.ENROLLED,
-) -> Enrollment:
+    outcome = EnrollOutcome.ENROLLED
+    if place is not None:
+        txn.remove_face(identity, place)
+        changes.removed.append(place.ordinal)
+        identity = replace(identity, face_count=identity.face_count - 1)
+        outcome = EnrollOutcome.REPLACED
     record = face_record(new.face_id, new.content_sha256, new.source, new.extracted)
     identity, face = txn.add_face(identity, record, vector)
     changes.added.append((face.ordinal, identity.number))
-    return Enrollment(identity.id, face, outcome, created, new.detected_count)
+    return Enrollment(identity.id, face, outcome, created, new.detected_count, findings)
+
+
+def _set_aside(
+    txn: Transaction,
+    new: NewFace,
+    mode: EnrollMode,
+    vector: Vector,
+    findings: tuple[GateFinding, ...],
+) -> Enrollment:
+    founding: IdentityRecord | None = None
+    if new.new_identity is not None:
+        founding = identity_record(new.identity_id, new.new_identity)
+    face = face_record(new.face_id, new.content_sha256, new.source, new.extracted)
+    record = set_aside(txn, new.identity_id, face, vector, findings, founding, mode)
+    return Enrollment(
+        new.identity_id,
+        None,
+        EnrollOutcome.QUARANTINED,
+        detected_count=new.detected_count,
+        findings=record.findings,
+        quarantine_number=record.number,
+    )
 
 
 def _updated(
-    txn: Transaction, old: IdentityRecord, said: NewIdentity, changes: _Changes
+    txn: Transaction, old: IdentityRecord, said: NewIdentity, changes: Changes
 ) -> IdentityRecord:
     new = _with_said(old, said)
     if new == old:

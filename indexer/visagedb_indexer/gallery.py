@@ -14,8 +14,10 @@ from visagedb_indexer.audits import Audits
 from visagedb_indexer.calibrations import Calibrations
 from visagedb_indexer.clusterings import Clusterings
 from visagedb_indexer.commands import Command, Effects, Result
+from visagedb_indexer.enrolment_gate import EnrolmentGate
 from visagedb_indexer.errors import IndexerError
 from visagedb_indexer.filters import parse_filter
+from visagedb_indexer.following import follow
 from visagedb_indexer.gallery_values import (
     Enrollment,
     EnrollMode,
@@ -31,6 +33,8 @@ from visagedb_indexer.identification import Identification, Moment
 from visagedb_indexer.label_index import LabelIndex
 from visagedb_indexer.loose_faces import LooseFaces
 from visagedb_indexer.moves import Moves
+from visagedb_indexer.operating_points import CardThresholds, Evidence, no_card
+from visagedb_indexer.quarantine import Quarantine
 from visagedb_indexer.search import (
     SearchEngine,
     SearchRequest,
@@ -56,20 +60,27 @@ class Gallery:
     Args:
         path: The folder of its database.
         create: The settings of a new gallery; None opens an existing one.
+        card_thresholds: What model cards say of thresholds.
 
     Raises:
         StorageCorruptError: The database cannot be read.
         FormatTooNewError: A newer release has written it.
     """
 
-    def __init__(self, path: Path, create: GalleryRecord | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        create: GalleryRecord | None = None,
+        card_thresholds: CardThresholds = no_card,
+    ) -> None:
+        self._card_thresholds = card_thresholds
         self._store = GalleryStore(path, create)
         with self._store.read() as view:
             self._record = view.gallery()
             self._counters = view.counters()
             owners = view.owners()
             numbers = view.numbers(owners)
-        self._labels = LabelIndex(numbers, self._numbers_with_label)
+        self._labels = LabelIndex(numbers, self._store.numbers_with_label)
         dimension = self.model.dimension
         snapshot = Snapshot(path / "codes", self._record.uid, dimension)
         self._engine = SearchEngine(
@@ -84,8 +95,12 @@ class Gallery:
         self.audits = Audits(self._store, self._run)
         self.clusterings = Clusterings(self._store, self._run)
         self.calibrations = Calibrations(self._store, self._run, self._labels, all_cores_search)
-        self.loose = LooseFaces(self._store, self._run, self._engine, self._labels, self.model)
+        self._gate = EnrolmentGate(self._store, self)
+        self.loose = LooseFaces(
+            self._store, self._run, self._engine, self._labels, self.model, self._gate
+        )
         self.moves = Moves(self._store, self._run)
+        self.quarantine = Quarantine(self._store, self._run)
 
     def close(self) -> None:
         """Finishes the writes in progress and closes the database."""
@@ -118,7 +133,14 @@ class Gallery:
             self._engine.stats(),
             self._store.environment.used_bytes(),
             self._store.environment.file_bytes(),
+            self.quarantine.count(),
         )
+
+    def evidence(self) -> Evidence:
+        """What is known of strangers' scores here."""
+        faces = self._counters.face_count / max(1, self._counters.identity_count)
+        card = self._card_thresholds(self.model)
+        return Evidence(self._record.threshold, self.calibrations.latest, card, max(1.0, faces))
 
     def wait_until_settled(self, timeout: float) -> bool:
         """Waits (seconds) until the search structures have caught up."""
@@ -129,8 +151,10 @@ class Gallery:
 
         Raises:
             EtagMismatchError: The settings changed since the caller read them.
-            InvalidArgumentError: The threshold is not a cosine, the name too long.
+            InvalidArgumentError: A value is out of range, the name too long.
+            NotCalibratedError: A check compares faces, and nothing tells when two are one person.
         """
+        self._gate.check_patch(patch)
         return self._run(commands.update_gallery(patch, etag))
 
     # Identities
@@ -221,7 +245,9 @@ class Gallery:
             RequestIdReusedError: The request id belonged to another request.
             InvalidVectorError: The vector cannot be used.
             InvalidArgumentError: A name, label or the metadata is not valid.
-            LimitExceededError: The identity has too many faces.
+            LimitExceededError: The identity has too many faces, or the quarantine is full.
+            EnrolmentRejectedError: A check of the gallery rejects the face.
+            NotCalibratedError: A check compares faces, and nothing tells when two are one person.
         """
         (answer,) = self.enroll_many([new], mode)
         if isinstance(answer, IndexerError):
@@ -236,7 +262,7 @@ class Gallery:
         Returns:
             For each face what `enroll` returns or raises. A refused one changes nothing.
         """
-        return self._run(enrollment.enroll_many(faces, mode, self.model))
+        return self._run(enrollment.enroll_many(faces, mode, self.model, self._gate))
 
     def face(
         self, identity_id: str, face_id: str, *, with_vector: bool = False
@@ -354,10 +380,6 @@ class Gallery:
                 if found := view.locate(ordinal):
                     yield ordinal, *found
 
-    def _numbers_with_label(self, key: str, value: str | None) -> list[int]:
-        with self._store.read() as view:
-            return view.numbers_with_label(key, value)
-
     def _run(self, command: Command[Result]) -> Result:
         def durable(txn: Transaction) -> Change[Result]:
             effects = command(txn)
@@ -370,17 +392,6 @@ class Gallery:
         """Brings memory up to a durable change, before its caller hears of it."""
         if effects.settings is not None:
             self._record = effects.settings
-            self._engine.promise(self._record.mate_loss_bound)
-        for identity in effects.created:
-            self._labels.add(identity)
-        for before, after in effects.replaced:
-            self._labels.replace(before, after)
-        for ordinal, number in effects.added_faces:
-            self._engine.add(ordinal, number)
-        if effects.removed_faces:
-            self._engine.remove(effects.removed_faces)
-        self._engine.reassign(effects.moved_faces)
-        for identity in effects.deleted:
-            self._labels.remove(identity)
+        follow(effects, self._engine, self._labels)
         self._counters = counters
         self.calibrations.notice(counters, self._record.fusion)

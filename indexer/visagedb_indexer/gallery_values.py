@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from visagedb_indexer.gate_values import GateFinding, IdentityCheck, QualityCheck
 from visagedb_indexer.search import EngineStats
 from visagedb_indexer.store import Counters, FaceRecord, IdentityRecord
 from visagedb_indexer.values import ExtractedFace, Fusion, Vector
@@ -18,6 +19,9 @@ class GalleryPatch:
     clear_threshold: bool = False
     fusion: Fusion | None = None
     mate_loss_bound: float | None = None
+    quality_check: QualityCheck | None = None
+    duplicate_check: IdentityCheck | None = None
+    mismatch_check: IdentityCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,8 @@ class EnrollOutcome(StrEnum):
     """It has taken the place of the face of the same id."""
     SKIPPED = "skipped"
     """Its identity was there already."""
+    QUARANTINED = "quarantined"
+    """A check of the gallery has set it aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +104,12 @@ class Enrollment:
 
     Attributes:
         identity_id: Whose face it is.
-        face: The face; None if it was skipped.
+        face: The face; None if it was skipped or is in quarantine.
         outcome: What became of it.
         identity_created: Whether the identity is new.
         detected_count: Faces found in the image; 0 for a vector, and where none was read.
+        findings: What the gallery's checks object to.
+        quarantine_number: Of a face in quarantine; -1 for any other.
     """
 
     identity_id: str
@@ -109,6 +117,8 @@ class Enrollment:
     outcome: EnrollOutcome
     identity_created: bool = False
     detected_count: int = 0
+    findings: tuple[GateFinding, ...] = ()
+    quarantine_number: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,3 +167,4 @@ class GalleryStats:
     engine: EngineStats
     used_bytes: int
     file_bytes: int
+    quarantined_count: int = 0

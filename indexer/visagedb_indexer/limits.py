@@ -130,6 +130,10 @@ SUSPECTED_DUPLICATES_KEPT_MAX: Final = 100
 INTEGRITY_FINDINGS_MAX: Final = 100
 """Kept of each invariant; all are counted."""
 
+# Quarantine
+QUARANTINE_FACES_MAX: Final = 50_000
+"""Of one gallery; when it is full, a face that would go there is refused."""
+
 # Operations
 OPERATIONS_KEPT_MAX: Final = 1000
 """Finished operations; the oldest beyond this are forgotten."""

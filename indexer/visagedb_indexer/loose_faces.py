@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 from visagedb_indexer import limits, validation
 from visagedb_indexer.commands import Command, Effects, RunCommand, face_record, fingerprint_of
+from visagedb_indexer.enrolment_gate import EnrolmentGate, set_aside
 from visagedb_indexer.filters import parse_filter
 from visagedb_indexer.gallery_values import EnrollOutcome
+from visagedb_indexer.gate_values import GateAction, GateFinding, strictest
 from visagedb_indexer.label_index import LabelIndex
 from visagedb_indexer.search import SearchEngine, SearchRequest
 from visagedb_indexer.store import (
@@ -51,11 +53,33 @@ class OwnedFace:
 
 
 @dataclass(frozen=True, slots=True)
+class GatedFace:
+    """A face of a photograph that the quality check objects to.
+
+    Attributes:
+        face: The face; its ordinal is -1 unless it is enrolled all the same.
+        findings: What is wrong with it.
+        quarantine_number: Of a face in quarantine; -1 for any other.
+    """
+
+    face: FaceRecord
+    findings: tuple[GateFinding, ...]
+    quarantine_number: int = -1
+
+
+@dataclass(frozen=True, slots=True)
 class LooseEnrollment:
-    """The answer to a loose enrolment."""
+    """The answer to a loose enrolment.
+
+    Attributes:
+        faces: Those that are enrolled, largest first.
+        outcome: What became of them.
+        gated: Faces that the quality check objects to; a rejected one is in neither place.
+    """
 
     faces: tuple[OwnedFace, ...]
     outcome: EnrollOutcome
+    gated: tuple[GatedFace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +100,7 @@ class LooseFaces:
         engine: The gallery's search structures.
         labels: The gallery's identities by label.
         model: That all vectors come from.
+        gate: What is asked of faces before they are enrolled.
     """
 
     def __init__(
@@ -85,12 +110,14 @@ class LooseFaces:
         engine: SearchEngine,
         labels: LabelIndex,
         model: ModelIdentity,
+        gate: EnrolmentGate,
     ) -> None:
         self._store = store
         self._run = run
         self._engine = engine
         self._labels = labels
         self._model = model
+        self._gate = gate
 
     def recall(self, new: NewLooseFaces) -> LooseEnrollment | None:
         """The answer to this request, or to this content, if it was enrolled loose before.
@@ -114,7 +141,12 @@ class LooseFaces:
             InvalidVectorError: A vector cannot be used.
             InvalidArgumentError: The request id or the source is not valid.
         """
-        return self._run(enroll_loose(new, self._model))
+        faces = list(new.extracted)
+        if not faces:
+            # Nothing is known of a vector's quality.
+            return self._run(enroll_loose(new, self._model, [()] * len(new.vectors)))
+        findings = [self._gate.quality(face) for face in faces]
+        return self._run(enroll_loose(new, self._model, findings))
 
     def find(
         self,
@@ -159,8 +191,16 @@ class LooseFaces:
         return [FoundFace(*place, hit.score) for hit, place in located if place is not None]
 
 
-def enroll_loose(new: NewLooseFaces, model: ModelIdentity) -> Command[LooseEnrollment]:
-    """Adds faces without an identity; what was made from the same content is the answer."""
+def enroll_loose(
+    new: NewLooseFaces, model: ModelIdentity, findings: Sequence[tuple[GateFinding, ...]]
+) -> Command[LooseEnrollment]:
+    """Adds faces without an identity; what was made from the same content is the answer.
+
+    Args:
+        new: The faces.
+        model: That their vectors come from.
+        findings: What the quality check objects to, for each face.
+    """
     _check(new)
     vectors = [validation.unit_vector(vector, model.dimension) for vector in new.vectors]
     found: list[ExtractedFace | None] = list(new.extracted) or [None] * len(vectors)
@@ -169,12 +209,20 @@ def enroll_loose(new: NewLooseFaces, model: ModelIdentity) -> Command[LooseEnrol
         known = _recall(new, txn)
         if known is not None:
             return Effects(known)
-        faces = [
-            txn.add_loose_face(face_record("", new.content_sha256, new.source, where), vector)
-            for where, vector in zip(found, vectors, strict=True)
-        ]
+        faces: list[FaceRecord] = []
+        gated: list[GatedFace] = []
+        for where, vector, objections in zip(found, vectors, findings, strict=True):
+            face = face_record("", new.content_sha256, new.source, where)
+            action, number = strictest(objections), -1
+            if action is GateAction.QUARANTINE:
+                number = set_aside(txn, "", face, vector, objections).number
+            elif action is not GateAction.REJECT:
+                face = txn.add_loose_face(face, vector)
+                faces.append(face)
+            if objections:
+                gated.append(GatedFace(face, objections, number))
         owned = tuple(OwnedFace("", face) for face in faces)
-        answer = LooseEnrollment(owned, EnrollOutcome.ENROLLED)
+        answer = LooseEnrollment(owned, EnrollOutcome.ENROLLED, tuple(gated))
         if faces:
             time_us = faces[0].create_time_us
             txn.requests.keep(new.request_id, _fingerprint(new), answer, time_us)

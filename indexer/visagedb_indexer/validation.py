@@ -16,6 +16,7 @@ from visagedb_indexer.errors import (
     InvalidVectorError,
     ModelMismatchError,
 )
+from visagedb_indexer.gate_values import QUALITY_REASONS, GateSettings
 from visagedb_indexer.values import ModelIdentity, Vector
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -85,6 +86,41 @@ def check_mate_loss_bound(value: float | None) -> None:
         raise InvalidArgumentError(
             f"the mate loss bound is a fraction, {least} to {most}", {"field": "mate_loss_bound"}
         )
+
+
+def check_rate(value: float, field: str) -> None:
+    """An error rate.
+
+    Raises:
+        InvalidArgumentError: It is not over 0 and under 1.
+    """
+    if not 0.0 < value < 1.0:
+        raise InvalidArgumentError(
+            "max_false_positive_rate must be over 0 and under 1", {"field": field}
+        )
+
+
+def check_gate(gate: GateSettings) -> None:
+    """What a gallery asks of faces before it enrols them.
+
+    Raises:
+        InvalidArgumentError: A threshold or rate is out of range, or a reason unknown.
+    """
+    if not 0.0 <= gate.quality.min_score <= 1.0:
+        raise InvalidArgumentError(
+            "the least quality is 0 to 1", {"field": "enrolment_gate.quality.min_score"}
+        )
+    if unknown := set(gate.quality.reasons) - set(QUALITY_REASONS):
+        raise InvalidArgumentError(
+            f"{sorted(unknown)[0][:100]!r} is no reason of a low quality; known are "
+            f"{', '.join(QUALITY_REASONS)}",
+            {"field": "enrolment_gate.quality.reasons"},
+        )
+    for name, check in (("duplicate", gate.duplicate), ("mismatch", gate.mismatch)):
+        field = f"enrolment_gate.{name}.operating_point"
+        check_cosine(check.threshold, f"{field}.threshold")
+        if check.max_false_positive_rate is not None:
+            check_rate(check.max_false_positive_rate, f"{field}.max_false_positive_rate")
 
 
 def check_top_k(value: int) -> None:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import time
-from collections.abc import Mapping
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from visagedb_indexer.errors import (
     SeveralFacesError,
     WorkersUnavailableError,
 )
-from visagedb_indexer.faces.cards import ModelCard
+from visagedb_indexer.faces.cards import ModelCard, Thresholds
 from visagedb_indexer.faces.registry import ModelRegistry
 from visagedb_indexer.store import GalleryRecord
 from visagedb_indexer.values import ExtractedFace, Extraction, ModelIdentity
@@ -142,10 +141,10 @@ class Extractor:
             return None
         return card.thresholds.verify if kind == "verify" else card.thresholds.identify
 
-    def false_match_rates(self, wanted: ModelIdentity) -> Mapping[float, float]:
-        """The card's thresholds by false match rate; empty when it has none."""
+    def thresholds(self, wanted: ModelIdentity) -> Thresholds | None:
+        """What the card says of thresholds; None when it says nothing."""
         card = self.card(wanted.name)
-        return {} if card is None or card.thresholds is None else card.thresholds.false_match_rates
+        return None if card is None else card.thresholds
 
     def detect(self, image: bytes, options: ExtractOptions) -> Extraction:
         """The faces of an image, without vectors."""

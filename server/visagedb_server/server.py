@@ -69,7 +69,8 @@ class Server:
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        self._database = Database(config.data)
+        # The cards are read once the data directory is ours.
+        self._database = Database(config.data, lambda model: self.extractor.thresholds(model))
         try:
             self.extractor = Extractor(config)
         except BaseException:

@@ -18,6 +18,7 @@ from visagedb_indexer.store.records import (
     LineageRecord,
     LineageSource,
     OperationRecord,
+    QuarantineRecord,
 )
 from visagedb_indexer.store.schema import LOOSE_NUMBER
 from visagedb_indexer.store.transaction import Transaction
@@ -41,6 +42,7 @@ __all__ = [
     "LineageRecord",
     "LineageSource",
     "OperationRecord",
+    "QuarantineRecord",
     "Reader",
     "Transaction",
 ]

@@ -77,6 +77,11 @@ class GalleryStore:
         reached("commit.after_sync")
         self.vector_rows.follow(changed)
 
+    def numbers_with_label(self, key: str, value: str | None) -> list[int]:
+        """Numbers of the identities with this label, or with any value of it."""
+        with self.read() as view:
+            return view.numbers_with_label(key, value)
+
     @contextmanager
     def _open_vectors(self) -> Iterator[ColumnReader]:
         with self.environment.read() as txn:

@@ -18,6 +18,7 @@ from visagedb_indexer.store.calibrations import CalibrationReader
 from visagedb_indexer.store.clusterings import ClusteringReader
 from visagedb_indexer.store.environment import LmdbTransaction
 from visagedb_indexer.store.lineage import LineageReader
+from visagedb_indexer.store.quarantine import QuarantineReader
 from visagedb_indexer.store.records import (
     Counters,
     FaceRecord,
@@ -51,6 +52,7 @@ class Reader:
         self.clusterings = ClusteringReader(store.environment, txn)
         self.lineage = LineageReader(store.environment, txn)
         self.tables = Tables(store.environment.handle, txn)
+        self.quarantine = QuarantineReader(store.environment, txn)
 
     def gallery(self) -> GalleryRecord:
         """The gallery's settings."""

@@ -11,6 +11,7 @@ import msgspec
 
 from visagedb_indexer import limits
 from visagedb_indexer.errors import StorageCorruptError
+from visagedb_indexer.gate_values import GateFinding, GateSettings
 from visagedb_indexer.store import checksums
 from visagedb_indexer.values import (
     Box,
@@ -37,6 +38,7 @@ class Counters:
         generation: Committed changes of the content.
         loose_face_count: Those of the faces that belong to no identity.
         next_lineage: The number of the next entry of the lineage.
+        next_quarantine: The number of the next face in quarantine.
     """
 
     next_ordinal: int = 0
@@ -46,6 +48,7 @@ class Counters:
     generation: int = 0
     loose_face_count: int = 0
     next_lineage: int = 0
+    next_quarantine: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class GalleryRecord:
     revision: int = 1
     fusion: Fusion = Fusion.MAXIMUM
     mate_loss_bound: float = limits.MATE_LOSS_BOUND_DEFAULT
+    gate: GateSettings = field(default_factory=GateSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,27 @@ class FaceRecord:
     landmarks: Landmarks | None = None
     detection_score: float = 0.0
     quality: Quality | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineRecord:
+    """A face that the gallery's checks have set aside.
+
+    Attributes:
+        number: Of this entry, never used twice.
+        identity_id: Whose it was to be; empty for a loose face.
+        face: The face as it will be; its ordinal is -1.
+        findings: Why it is here.
+        founding: The identity that accepting it creates; None if it has to be there.
+        mode: The enrolment's mode.
+    """
+
+    number: int
+    identity_id: str
+    face: FaceRecord
+    findings: tuple[GateFinding, ...]
+    founding: IdentityRecord | None = None
+    mode: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,13 @@ CLUSTER_EDITS: Final = SubDatabase(b"cluster_edits", 1, "clustering id, 0, edit 
 LOOSE_CONTENTS: Final = SubDatabase(b"loose_contents", 1, "sha256, ordinal -> empty")
 LINEAGE: Final = SubDatabase(b"lineage", 1, "lineage number -> LineageRecord")
 LINEAGE_OF: Final = SubDatabase(b"lineage_of", 1, "identity number, lineage number -> empty")
+QUARANTINE: Final = SubDatabase(b"quarantine", 1, "quarantine number -> QuarantineRecord")
+QUARANTINE_VECTORS: Final = SubDatabase(
+    b"quarantine_vectors", 1, "quarantine number -> the vector, little-endian float32"
+)
+QUARANTINE_CONTENTS: Final = SubDatabase(
+    b"quarantine_contents", 1, "identity id, 0, sha256, quarantine number -> empty"
+)
 
 GALLERY_DATABASES: Final = (
     META, IDENTITIES, IDENTITY_IDS, FACES, FACE_IDS, CONTENTS, LABELS, REQUESTS, REQUEST_TIMES,
@@ -53,6 +60,7 @@ GALLERY_DATABASES: Final = (
     CLUSTERINGS, CLUSTERS, CLUSTER_EDITS, LOOSE_CONTENTS, LINEAGE, LINEAGE_OF,
     CALIBRATIONS,
     AUDITS, FINDINGS,
+    QUARANTINE, QUARANTINE_VECTORS, QUARANTINE_CONTENTS,
 )  # fmt: skip
 
 GALLERIES: Final = SubDatabase(b"galleries", 1, "gallery id -> uid, the name of its folder")
@@ -129,3 +137,8 @@ def request_time_key(time_us: int, request_id: str) -> bytes:
 def cluster_key(clustering_id: str, rank: int) -> bytes:
     """Key of one cluster of a clustering, largest first."""
     return clustering_id.encode() + b"\0" + u32(rank)
+
+
+def quarantine_content_prefix(identity_id: str, sha256: bytes = b"") -> bytes:
+    """What the keys of quarantined faces meant for an identity begin with."""
+    return identity_id.encode() + b"\0" + sha256

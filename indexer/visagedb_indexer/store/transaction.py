@@ -12,6 +12,7 @@ from visagedb_indexer.store.calibrations import CalibrationWriter
 from visagedb_indexer.store.clusterings import ClusteringWriter
 from visagedb_indexer.store.environment import LmdbTransaction
 from visagedb_indexer.store.lineage import LineageWriter
+from visagedb_indexer.store.quarantine import QuarantineWriter
 from visagedb_indexer.store.reader import NO_OWNER, Reader
 from visagedb_indexer.store.records import (
     Counters,
@@ -45,6 +46,7 @@ class Transaction(Reader):
         self.calibrations: CalibrationWriter = CalibrationWriter(store.environment, txn)
         self.clusterings: ClusteringWriter = ClusteringWriter(store.environment, txn)
         self.lineage: LineageWriter = LineageWriter(store.environment, txn)
+        self.quarantine: QuarantineWriter = QuarantineWriter(store.environment, txn)
 
     def counters(self) -> Counters:
         """Where the gallery will stand after this transaction."""
@@ -53,6 +55,10 @@ class Transaction(Reader):
     def _stored_owner(self, ordinal: int) -> int:
         # Commands of one commit see each other's changes.
         return int(cast("int", self._owner_writer.row(ordinal)[0]))
+
+    def vector(self, ordinal: int) -> Vector:
+        """A face's vector as it stands, with the changes of this transaction."""
+        return cast("Vector", self._vector_writer.row(ordinal))
 
     def put_gallery(self, record: GalleryRecord) -> None:
         """Replaces the gallery's settings."""
@@ -163,6 +169,12 @@ class Transaction(Reader):
         """A number for an entry of the lineage."""
         number = self._counters.next_lineage
         self._counters = replace(self._counters, next_lineage=number + 1)
+        return number
+
+    def next_quarantine(self) -> int:
+        """A number for a face in quarantine."""
+        number = self._counters.next_quarantine
+        self._counters = replace(self._counters, next_quarantine=number + 1)
         return number
 
     def _add_face(self, number: int, record: FaceRecord, vector: Vector) -> FaceRecord:

@@ -17,11 +17,12 @@ from visagedb_indexer.errors import (
 )
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.gallery_values import SearchAnswer, SearchOptions
+from visagedb_indexer.operating_points import Trial
 from visagedb_indexer.store import GalleryRecord
 from visagedb_indexer.values import ExtractedFace, Extraction, FaceScope, ModelIdentity, Vector
 from visagedb_server import convert, names
 from visagedb_server.calls import deadline_of
-from visagedb_server.decision import Trial, decide, false_positive_probability, threshold_for
+from visagedb_server.decision import decide, false_positive_probability, threshold_for
 from visagedb_server.extraction import (
     ExtractOptions,
     Extractor,
@@ -163,7 +164,7 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
                 "the identity belongs to another gallery", {"field": "identity"}
             )
         gallery = self._database.gallery(gallery_id)
-        trial = Trial.of_identity(gallery, gallery.identity(identity_id).face_count)
+        trial = Trial.of_identity(gallery.record.fusion, gallery.identity(identity_id).face_count)
         basis = threshold_for(request.operating_point, gallery, self._extractor, trial)
         generation = gallery.counters.generation
         probe = self._probe_face(request.probe, gallery, deadline_of(context))
