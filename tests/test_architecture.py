@@ -15,6 +15,7 @@ from visagedb.v1 import (
     galleries_pb2,
     gallery_audits_pb2,
     identities_pb2,
+    quarantine_pb2,
     search_pb2,
 )
 from visagedb_server import services
@@ -133,6 +134,7 @@ def test_the_top_folders_are_no_packages(folder: Path) -> None:
     [
         (galleries_pb2, "GalleryService", services.GalleryService),
         (identities_pb2, "IdentityService", services.IdentityService),
+        (quarantine_pb2, "QuarantineService", services.QuarantineService),
         (search_pb2, "SearchService", services.SearchService),
         (clusters_pb2, "ClusterService", services.ClusterService),
         (gallery_audits_pb2, "GalleryAuditService", services.GalleryAuditService),

@@ -124,6 +124,7 @@ def stats(source: GalleryStats) -> galleries_pb2.GalleryStats:
         face_count=source.counters.face_count,
         generation=source.counters.generation,
         loose_face_count=source.counters.loose_face_count,
+        quarantined_face_count=source.quarantined_count,
         search=galleries_pb2.SearchStats(
             state=_STATES[engine.state],
             build_progress=engine.build_progress,

@@ -45,6 +45,11 @@ def audit_name(gallery: str, audit: str) -> str:
     return f"galleries/{gallery}/audits/{audit}"
 
 
+def quarantine_name(gallery: str, number: int) -> str:
+    """``galleries/{gallery}/quarantine/{number}``."""
+    return f"galleries/{gallery}/quarantine/{number}"
+
+
 def operation_name(operation: str) -> str:
     """``operations/{operation}``."""
     return f"operations/{operation}"
@@ -119,6 +124,14 @@ def parse_audit(name: str) -> tuple[str, str]:
     return gallery, audit
 
 
+def parse_quarantine(name: str) -> tuple[str, int]:
+    """The gallery's id and the number of the face in quarantine."""
+    gallery, number = _parse(name, "galleries", "quarantine")
+    if not number.isdecimal() or len(number) > 18:
+        raise InvalidNameError(f"{number!r} is no number of a face", {"field": "name"})
+    return gallery, int(number)
+
+
 def parse_operation(name: str) -> str:
     """The operation's id."""
     return _parse(name, "operations")[0]
@@ -131,6 +144,7 @@ _SINGULAR = {
     "clusterings": "clustering",
     "clusters": "cluster",
     "lineage": "number",
+    "quarantine": "number",
     "calibrations": "calibration",
     "audits": "audit",
     "operations": "operation",

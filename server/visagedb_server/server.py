@@ -18,6 +18,8 @@ from visagedb.v1 import (
     gallery_audits_pb2_grpc,
     identities_pb2,
     identities_pb2_grpc,
+    quarantine_pb2,
+    quarantine_pb2_grpc,
     search_pb2,
     search_pb2_grpc,
 )
@@ -34,6 +36,7 @@ from visagedb_server.services import (
     GalleryService,
     IdentityService,
     OperationsService,
+    QuarantineService,
     SearchService,
 )
 
@@ -49,6 +52,7 @@ SERVICES: Final = tuple(
         search_pb2.DESCRIPTOR.services_by_name["SearchService"],
         clusters_pb2.DESCRIPTOR.services_by_name["ClusterService"],
         gallery_audits_pb2.DESCRIPTOR.services_by_name["GalleryAuditService"],
+        quarantine_pb2.DESCRIPTOR.services_by_name["QuarantineService"],
         operations_pb2.DESCRIPTOR.services_by_name["Operations"],
     )
 )
@@ -114,6 +118,9 @@ class Server:
         )
         gallery_audits_pb2_grpc.add_GalleryAuditServiceServicer_to_server(
             GalleryAuditService(database, self._operations), server
+        )
+        quarantine_pb2_grpc.add_QuarantineServiceServicer_to_server(
+            QuarantineService(database), server
         )
         operations_pb2_grpc.add_OperationsServicer_to_server(
             OperationsService(

@@ -8,7 +8,8 @@ import pytest
 from support import enroll, gallery_record, random_vectors
 
 from visagedb_indexer.gallery import Gallery
-from visagedb_indexer.gallery_values import NewIdentity
+from visagedb_indexer.gallery_values import GalleryPatch, NewIdentity
+from visagedb_indexer.gate_values import GateAction, IdentityCheck
 from visagedb_indexer.integrity import Report, verify_store
 from visagedb_indexer.integrity.invariants import INVARIANTS
 from visagedb_indexer.loose_faces import NewLooseFaces
@@ -34,6 +35,11 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     gallery.moves.merge(["p2"], "p3")
     gallery.delete_identity("p4")
     gallery.delete_face("p5", "f5")
+    check = IdentityCheck(GateAction.QUARANTINE, threshold=0.9)
+    gallery.update(GalleryPatch(duplicate_check=check))
+    for i in range(3):
+        enroll(gallery, f"again{i}", VECTORS[i])
+    gallery.quarantine.drop(1)
     gallery.close()
     return path
 
@@ -92,6 +98,8 @@ def test_every_sub_database_is_covered() -> None:
         (schema.CONTENTS, "contents"),
         (schema.REQUESTS, "requests"),
         (schema.LINEAGE, "lineage"),
+        (schema.QUARANTINE, "quarantine"),
+        (schema.QUARANTINE_VECTORS, "quarantine_vectors"),
     ],
     ids=lambda one: one if isinstance(one, str) else one.name.decode(),
 )

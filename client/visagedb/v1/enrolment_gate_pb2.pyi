@@ -27,7 +27,7 @@ class _GateAction:
 class _GateActionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_GateAction.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     GATE_ACTION_UNSPECIFIED: _GateAction.ValueType  # 0
-    """On creation OFF; in an update it is refused."""
+    """OFF."""
     GATE_ACTION_OFF: _GateAction.ValueType  # 1
     """The check is not made, and costs nothing."""
     GATE_ACTION_REPORT: _GateAction.ValueType  # 2
@@ -43,7 +43,7 @@ class GateAction(_GateAction, metaclass=_GateActionEnumTypeWrapper):
     """What a gallery does with a face that one of its checks objects to."""
 
 GATE_ACTION_UNSPECIFIED: GateAction.ValueType  # 0
-"""On creation OFF; in an update it is refused."""
+"""OFF."""
 GATE_ACTION_OFF: GateAction.ValueType  # 1
 """The check is not made, and costs nothing."""
 GATE_ACTION_REPORT: GateAction.ValueType  # 2

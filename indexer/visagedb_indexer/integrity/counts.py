@@ -14,6 +14,7 @@ from visagedb_indexer.store import (
     Counters,
     IdentityRecord,
     LineageRecord,
+    QuarantineRecord,
     schema,
 )
 from visagedb_indexer.store.records import encode
@@ -100,9 +101,11 @@ def _least(facts: Facts) -> dict[str, int]:
         generations.append(clustering.generation)
     for _, audit in facts.readable(schema.AUDITS, AuditRecord):
         generations.append(audit.generation)
+    quarantined = facts.readable(schema.QUARANTINE, QuarantineRecord)
     return {
         "next_ordinal": ordinal,
         "next_number": max(numbers) + 1,
         "next_lineage": max(lineage) + 1,
+        "next_quarantine": 1 + max((record.number for _, record in quarantined), default=-1),
         "generation": max(generations),
     }

@@ -15,6 +15,7 @@ from visagedb_indexer.store import (
     FaceRecord,
     IdentityRecord,
     LineageRecord,
+    QuarantineRecord,
     schema,
 )
 from visagedb_indexer.store.records import RequestRecord
@@ -216,6 +217,26 @@ def _is_request_time(facts: Facts, key: bytes, value: bytes) -> bool:
     return not value and int.from_bytes(key[:8], "big") <= record.time_us
 
 
+def _quarantine_contents(facts: Facts) -> Iterator[Entry]:
+    for _, record in facts.readable(schema.QUARANTINE, QuarantineRecord):
+        yield Entry(
+            schema.quarantine_content_key(
+                record.identity_id, record.face.content_sha256, record.number
+            ),
+            b"",
+        )
+
+
+def _is_quarantine_content(facts: Facts, key: bytes, value: bytes) -> bool:
+    record = facts.one(schema.QUARANTINE, key[-8:], QuarantineRecord)
+    if record is None:
+        return facts.unreadable(schema.QUARANTINE, key[-8:])
+    content = record.face.content_sha256
+    return not value and key == schema.quarantine_content_key(
+        record.identity_id, content, record.number
+    )
+
+
 INDEXES: Final = (
     Index(
         schema.IDENTITY_IDS,
@@ -258,5 +279,11 @@ INDEXES: Final = (
         "every kept answer is forgotten in time",
         _request_times,
         _is_request_time,
+    ),
+    Index(
+        schema.QUARANTINE_CONTENTS,
+        "every face in quarantine is found by its identity and content",
+        _quarantine_contents,
+        _is_quarantine_content,
     ),
 )

@@ -19,6 +19,7 @@ from visagedb_indexer.store import (
     FindingRecord,
     IdentityRecord,
     LineageRecord,
+    QuarantineRecord,
     schema,
 )
 from visagedb_indexer.store.records import RequestRecord, decode
@@ -65,6 +66,11 @@ class RecordTable:
             return "" if key == schema.u64(record.number) else "lies under another number"
         if isinstance(record, Calibration):
             return "" if key == schema.u32(record.version) else "lies under another version"
+        if isinstance(record, QuarantineRecord):
+            return _quarantine_problem(facts, key, record)
+        if self.database is schema.QUARANTINE_VECTORS:
+            known = facts.tables.get(schema.QUARANTINE, key) is not None
+            return "" if known else "belongs to no face"
         if isinstance(record, ClusterRecord):
             return _cluster_problem(facts, record)
         return ""
@@ -91,6 +97,12 @@ def _face_problem(facts: Facts, key: bytes, face: FaceRecord) -> str:
     return ""
 
 
+def _quarantine_problem(facts: Facts, key: bytes, record: QuarantineRecord) -> str:
+    if key != schema.u64(record.number):
+        return "lies under another number"
+    return "" if facts.tables.get(schema.QUARANTINE_VECTORS, key) is not None else "has no vector"
+
+
 def _cluster_problem(facts: Facts, cluster: ClusterRecord) -> str:
     if len(cluster.ordinals) != 2 * len(cluster.centralities) or len(cluster.ordinals) % 8:
         return "has members without a centrality"
@@ -111,4 +123,6 @@ RESULTS: Final = (
     RecordTable(schema.CALIBRATIONS, Calibration, "calibration"),
     RecordTable(schema.AUDITS, AuditRecord, "audit"),
     RecordTable(schema.FINDINGS, FindingRecord, "finding of an audit"),
+    RecordTable(schema.QUARANTINE, QuarantineRecord, "face in quarantine"),
+    RecordTable(schema.QUARANTINE_VECTORS, bytes, "vector in quarantine"),
 )

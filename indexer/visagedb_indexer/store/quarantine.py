@@ -92,5 +92,6 @@ class QuarantineWriter(QuarantineReader):
 
 
 def _content_key(record: QuarantineRecord) -> bytes:
-    content = record.face.content_sha256 + schema.u64(record.number)
-    return schema.quarantine_content_prefix(record.identity_id, content)
+    return schema.quarantine_content_key(
+        record.identity_id, record.face.content_sha256, record.number
+    )

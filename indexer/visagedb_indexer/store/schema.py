@@ -142,3 +142,8 @@ def cluster_key(clustering_id: str, rank: int) -> bytes:
 def quarantine_content_prefix(identity_id: str, sha256: bytes = b"") -> bytes:
     """What the keys of quarantined faces meant for an identity begin with."""
     return identity_id.encode() + b"\0" + sha256
+
+
+def quarantine_content_key(identity_id: str, sha256: bytes, number: int) -> bytes:
+    """Key by which a face in quarantine is found."""
+    return quarantine_content_prefix(identity_id, sha256) + u64(number)

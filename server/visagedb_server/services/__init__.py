@@ -5,6 +5,7 @@ from visagedb_server.services.galleries import GalleryService
 from visagedb_server.services.gallery_audits import GalleryAuditService
 from visagedb_server.services.identities import IdentityService
 from visagedb_server.services.operations import OperationsService
+from visagedb_server.services.quarantine import QuarantineService
 from visagedb_server.services.search import SearchService
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "GalleryService",
     "IdentityService",
     "OperationsService",
+    "QuarantineService",
     "SearchService",
 ]

@@ -7,16 +7,17 @@ from visagedb_indexer import defaults, limits
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.database import Database
 from visagedb_indexer.errors import CalibrationNotFoundError
+from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.gallery_values import GalleryPatch
 from visagedb_indexer.store import GalleryRecord
 from visagedb_indexer.validation import check_label_key
 from visagedb_indexer.values import ModelIdentity
-from visagedb_server import convert, convert_calibration, names, paging
+from visagedb_server import convert, convert_calibration, convert_gate, names, paging
 from visagedb_server.calls import not_supported
 from visagedb_server.extraction import Extractor
 from visagedb_server.operations import Job, Operations
 
-_CHANGEABLE = ("display_name", "threshold", "score_fusion", "mate_loss_bound")
+_CHANGEABLE = ("display_name", "threshold", "score_fusion", "mate_loss_bound", *convert_gate.FIELDS)
 
 
 class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
@@ -53,9 +54,10 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
             threshold=asked.threshold if asked.HasField("threshold") else None,
             fusion=fusion,
             mate_loss_bound=asked.mate_loss_bound or limits.MATE_LOSS_BOUND_DEFAULT,
+            gate=convert_gate.settings(asked.enrolment_gate),
         )
         gallery = self._database.create_gallery(new, request.request_id)
-        return galleries_pb2.CreateGalleryResponse(gallery=convert.gallery(gallery))
+        return galleries_pb2.CreateGalleryResponse(gallery=_gallery(gallery))
 
     def _flip_averaging(self, asked: galleries_pb2.Gallery, model: ModelIdentity) -> bool:
         """What was asked for; else what identifies best, where this server makes the vectors."""
@@ -68,7 +70,7 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
     ) -> galleries_pb2.GetGalleryResponse:
         """One gallery."""
         gallery = self._database.gallery(names.parse_gallery(request.name))
-        return galleries_pb2.GetGalleryResponse(gallery=convert.gallery(gallery))
+        return galleries_pb2.GetGalleryResponse(gallery=_gallery(gallery))
 
     def ListGalleries(  # noqa: N802
         self, request: galleries_pb2.ListGalleriesRequest, context: grpc.ServicerContext
@@ -77,7 +79,7 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
         size = paging.page_size(request.page_size)
         after = paging.read_token(request.page_token, "galleries")
         rest = [one for one in self._database.galleries() if one.record.id > after]
-        page, more = paging.cut_page([convert.gallery(one) for one in rest[: size + 1]], size)
+        page, more = paging.cut_page([_gallery(one) for one in rest[: size + 1]], size)
         return galleries_pb2.ListGalleriesResponse(
             galleries=page,
             next_page_token=(
@@ -93,6 +95,8 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
         fields = convert.masked(request.update_mask.paths, _CHANGEABLE)
         fusion = convert.fusion(asked.score_fusion) if "score_fusion" in fields else None
         with_threshold = "threshold" in fields
+        checks = convert_gate.settings(asked.enrolment_gate)
+        quality, duplicate, mismatch = (field in fields for field in convert_gate.FIELDS)
         gallery = self._database.gallery(names.parse_gallery(asked.name))
         gallery.update(
             GalleryPatch(
@@ -107,10 +111,13 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
                     if "mate_loss_bound" in fields
                     else None
                 ),
+                quality_check=checks.quality if quality else None,
+                duplicate_check=checks.duplicate if duplicate else None,
+                mismatch_check=checks.mismatch if mismatch else None,
             ),
             asked.etag,
         )
-        return galleries_pb2.UpdateGalleryResponse(gallery=convert.gallery(gallery))
+        return galleries_pb2.UpdateGalleryResponse(gallery=_gallery(gallery))
 
     def DeleteGallery(  # noqa: N802
         self, request: galleries_pb2.DeleteGalleryRequest, context: grpc.ServicerContext
@@ -187,3 +194,9 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
     ) -> galleries_pb2.SnapshotGalleryResponse:
         """Not implemented yet."""
         raise not_supported("taking snapshots")
+
+
+def _gallery(gallery: Gallery) -> galleries_pb2.Gallery:
+    message = convert.gallery(gallery)
+    message.enrolment_gate.CopyFrom(convert_gate.gate(gallery.record.gate))
+    return message

@@ -20,7 +20,7 @@ from visagedb_indexer.gallery_values import (
 from visagedb_indexer.loose_faces import LooseEnrollment, NewLooseFaces
 from visagedb_indexer.store import FaceRecord
 from visagedb_indexer.values import Vector
-from visagedb_server import convert, names, paging
+from visagedb_server import convert, convert_gate, names, paging
 from visagedb_server.calls import deadline_of, not_supported
 from visagedb_server.extraction import ExtractOptions, Extractor, choice_of_one, chosen_faces
 from visagedb_server.services import changes
@@ -29,6 +29,7 @@ _CHANGEABLE = ("display_name", "labels", "metadata", "expire_time")
 _OUTCOMES = {
     EnrollOutcome.ENROLLED: identities_pb2.ENROLL_OUTCOME_ENROLLED,
     EnrollOutcome.ALREADY_ENROLLED: identities_pb2.ENROLL_OUTCOME_ALREADY_ENROLLED,
+    EnrollOutcome.QUARANTINED: identities_pb2.ENROLL_OUTCOME_QUARANTINED,
 }
 
 
@@ -280,6 +281,8 @@ def _enrolled(gallery: Gallery, answer: Enrollment) -> identities_pb2.EnrollFace
         outcome=_OUTCOMES[answer.outcome],
         identity_created=answer.identity_created,
         detected_face_count=answer.detected_count,
+        findings=convert_gate.findings(gallery.record.id, answer.findings),
+        quarantined_face=convert_gate.quarantine_name(gallery.record.id, answer.quarantine_number),
     )
 
 
@@ -289,6 +292,21 @@ def _enrolled_loose(
     return identities_pb2.EnrollLooseFacesResponse(
         faces=[_face(gallery, owned.identity_id, owned.face, None) for owned in answer.faces],
         outcome=_OUTCOMES[answer.outcome],
+        gated_faces=[
+            identities_pb2.GatedFace(
+                detection=convert.detection(gated.face),
+                findings=convert_gate.findings(gallery.record.id, gated.findings),
+                face=(
+                    names.face_name(gallery.record.id, "", gated.face.id)
+                    if gated.face.ordinal >= 0
+                    else ""
+                ),
+                quarantined_face=convert_gate.quarantine_name(
+                    gallery.record.id, gated.quarantine_number
+                ),
+            )
+            for gated in answer.gated
+        ],
     )
 
 
