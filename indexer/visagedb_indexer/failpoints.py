@@ -20,10 +20,10 @@ when it is reached for the first time.
 """
 
 import errno
+import logging
 import os
 import re
 import signal
-import sys
 import threading
 import time
 from collections import Counter
@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+_LOG = logging.getLogger(__name__)
 ARMED_VARIABLE: Final = "VISAGEDB_FAILPOINT"
 TRACE_VARIABLE: Final = "VISAGEDB_FAILPOINT_TRACE"
 NAME: Final = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
@@ -101,17 +102,26 @@ def _parsed(text: str) -> _Failpoint:
     return _Failpoint(found["name"], found["action"], detail, first, last)
 
 
-def _armed(environment: Mapping[str, str]) -> _Armed | None:
+_armed_here: _Armed | None = None
+
+
+def arm(environment: Mapping[str, str]) -> None:
+    """Arms this process as an environment says; arrivals are counted from now on.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    global _armed_here
     wanted = environment.get(ARMED_VARIABLE, "")
     trace = environment.get(TRACE_VARIABLE, "")
-    if not wanted and not trace:
-        return None
     failpoints = [_parsed(text) for text in wanted.split(",") if text.strip()]
-    print(f"failpoints are armed: {wanted or 'none, tracing'}", file=sys.stderr)
-    return _Armed({failpoint.name: failpoint for failpoint in failpoints}, trace)
+    if failpoints:
+        _LOG.warning("failpoints are armed: %s", wanted)
+    by_name = {failpoint.name: failpoint for failpoint in failpoints}
+    _armed_here = _Armed(by_name, trace) if by_name or trace else None
 
 
-_PROCESS: Final = _armed(os.environ)
+arm(os.environ)
 
 
 def reached(name: str) -> None:
@@ -123,5 +133,5 @@ def reached(name: str) -> None:
     Raises:
         OSError: The environment asks for it.
     """
-    if _PROCESS is not None:
-        _PROCESS.reached(name)
+    if _armed_here is not None:
+        _armed_here.reached(name)

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from typing import Any
 
 import visagedb
 from campaign.lanes import GALLERY
@@ -26,22 +27,23 @@ class Keeper:
         self.operations: set[str] = set()
         self._random = random.Random(f"{seed}-keeper")
         self._pending: set[str] | None = None
+        self._running: visagedb.Operation[Any] | None = None
         self._next = 0
 
     def step(self, client: visagedb.Client) -> None:
         """One call, and the book-keeping of its answer."""
-        others = sorted(self.galleries - {GALLERY})
-        chosen = [self._create, self._cluster, self._calibrate, self._update]
-        if others:
-            chosen.append(self._delete)
-        if len(others) > 3:
-            chosen = [self._delete]
-        self._random.choice(chosen)(client)
+        others = len(self.galleries) - 1
+        chosen = [self._create] if others < 4 else []
+        chosen += [self._delete] if others else []
+        if self._running is None or self._running.done():
+            chosen += [self._cluster, self._calibrate]
+        self._random.choice([*chosen, self._update])(client)
 
     def settle(self, client: visagedb.Client) -> list[str]:
         """Compares galleries and operations with what must be there; returns findings."""
         findings = []
         pending, self._pending = self._pending, None
+        self._running = None
         there = {gallery.id for gallery in client.list_galleries()}
         if there not in (self.galleries, pending):
             findings.append(f"galleries: expected {self.galleries} or {pending}, found {there}")
@@ -74,11 +76,12 @@ class Keeper:
         self.acknowledged["update gallery"] += 1
 
     def _cluster(self, client: visagedb.Client) -> None:
-        operation = client.cluster(GALLERY, method="average-linkage", threshold=0.6)
-        self.operations.add(operation.name)
-        self.acknowledged["cluster"] += 1
+        self._started("cluster", client.cluster(GALLERY, method="average-linkage", threshold=0.6))
 
     def _calibrate(self, client: visagedb.Client) -> None:
-        operation = client.calibrate(GALLERY)
+        self._started("calibrate", client.calibrate(GALLERY))
+
+    def _started(self, kind: str, operation: visagedb.Operation[Any]) -> None:
         self.operations.add(operation.name)
-        self.acknowledged["calibrate"] += 1
+        self._running = operation
+        self.acknowledged[kind] += 1

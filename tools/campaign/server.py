@@ -12,7 +12,7 @@ from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _SMALL = {
-    "EXACT_ROWS_MAX": 800,
+    "EXACT_ROWS_MAX": 640,
     "TAIL_ROWS_MAX": 64,
     "SEGMENT_ADD_ROWS_MAX": 128,
     "TOMBSTONES_MAX": 40,
@@ -31,27 +31,35 @@ class Server:
 
     Args:
         data: Its data directory.
-
-    Raises:
-        RuntimeError: It did not start.
+        failpoint: What to arm, as in the environment variable.
     """
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, failpoint: str = "") -> None:
         receiving, sending = _CONTEXT.Pipe(duplex=False)
-        self._process = _CONTEXT.Process(target=_serve, args=(data, sending), daemon=True)
+        arguments = (data, failpoint, sending)
+        self._process = _CONTEXT.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
         sending.close()
         self._receiving = receiving
         self.address = ""
 
     def wait(self) -> str:
-        """Waits until it listens, and returns its address."""
+        """Waits until it listens, and returns its address.
+
+        Raises:
+            RuntimeError: It ended before.
+        """
         try:
             self.address = self._receiving.recv()
         except EOFError:
             self._process.join()
             raise RuntimeError(f"the server ended with {self._process.exitcode}") from None
         return self.address
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.is_alive()
 
     def kill(self) -> None:
         """The end without warning; no harm if it is over."""
@@ -66,8 +74,8 @@ class Server:
         return self._process.exitcode
 
 
-def _serve(data: Path, address: Connection) -> None:
-    from visagedb_indexer import limits
+def _serve(data: Path, failpoint: str, address: Connection) -> None:
+    from visagedb_indexer import cluster_run, failpoints, limits
     from visagedb_indexer.search import builder
     from visagedb_server import logs
     from visagedb_server.config import ServerConfig
@@ -76,7 +84,9 @@ def _serve(data: Path, address: Connection) -> None:
     for name, value in _SMALL.items():
         setattr(limits, name, value)
     builder._SAVED_ROWS_MIN = _SAVED_ROWS_MIN  # type: ignore[misc]
-    logs.configure("warning", "text")
+    cluster_run._SAVE_SECONDS_MIN, cluster_run._SAVE_SHARE = 0.0, 1.0  # type: ignore[misc]
+    logs.configure("error", "text")
+    failpoints.arm({failpoints.ARMED_VARIABLE: failpoint})
     stopped = False
 
     def stop(*_: object) -> None:

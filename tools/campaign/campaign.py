@@ -1,0 +1,216 @@
+"""A data directory, its writers, and the moments at which the server dies."""
+
+import random
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import visagedb
+from campaign.checks import check_searches, of_lane, read_state
+from campaign.keeper import Keeper
+from campaign.lanes import GALLERY, Lane
+from campaign.model import BYSTANDER, DIMENSION, LOOSE, Person, State, vector_of
+from campaign.server import Server
+
+LANES: Final = 6
+BYSTANDERS: Final = 700
+WORK_SECONDS_MAX: Final = 1.0
+KILLED_WHILE_STARTING: Final = 0.1
+"""Part of the kills that come before the server listens."""
+STARTING_SECONDS_MAX: Final = 0.08
+REACHED_SECONDS_MAX: Final = 10.0
+DEATH_SECONDS_MAX: Final = 2.0
+_ENDED: Final = (visagedb.UnavailableError, visagedb.RequestCancelledError)
+
+
+@dataclass
+class Outcome:
+    """What a campaign has seen."""
+
+    kills: int = 0
+    kills_while_starting: int = 0
+    searches_compared: int = 0
+    verifications: int = 0
+    acknowledged: Counter[str] = field(default_factory=Counter)
+    findings: list[str] = field(default_factory=list)
+
+
+class Campaign:
+    """A data directory that is written to by lanes, each with a client of its own.
+
+    Args:
+        data: An empty folder, or none.
+        seed: Of all decisions but those of the scheduler.
+        lanes: How many.
+        bystanders: Persons who are there from the start, so that there is something to train
+            codes on.
+        verify: Finds what is wrong in a data directory that no server has open.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        seed: int,
+        *,
+        lanes: int = LANES,
+        bystanders: int = BYSTANDERS,
+        verify: Callable[[Path], list[str]] | None = None,
+    ) -> None:
+        self._data = data
+        self._moments = random.Random(seed)
+        self._verify = verify
+        self.lanes = [Lane(number, seed) for number in range(lanes)]
+        self.keeper = Keeper(seed)
+        self._writers: list[Lane | Keeper] = [*self.lanes, self.keeper]
+        self._bystanders: State = {
+            name: Person({}, frozenset([name]))
+            for name in (f"{BYSTANDER}{number}" for number in range(bystanders))
+        }
+        self.outcome = Outcome()
+
+    def begin(self) -> None:
+        """Makes the gallery that everything is about."""
+        server = Server(self._data)
+        with visagedb.Client(server.wait()) as client:
+            client.create_gallery(
+                GALLERY, model="test", dimension=DIMENSION, score_fusion="maximum"
+            )
+            items = [
+                visagedb.EnrollItem(key, vector=vector_of(key), source=key)
+                for key in self._bystanders
+            ]
+            for result in client.enroll_many(GALLERY, items):
+                assert result.ok, result.error
+        server.kill()
+
+    def kill_at_random(self) -> None:
+        """One life of a server, worked with until a random moment; then the checks."""
+        while self._moments.random() < KILLED_WHILE_STARTING:
+            server = Server(self._data)
+            time.sleep(self._moments.random() * STARTING_SECONDS_MAX)
+            server.kill()
+            self.outcome.kills += 1
+            self.outcome.kills_while_starting += 1
+        server = Server(self._data)
+        moment = self._moments.random() * WORK_SECONDS_MAX
+        self._work(server, server.wait(), moment)
+        self.outcome.kills += 1
+        self.check()
+
+    def kill_at(self, name: str, arrival: int = 1) -> bool:
+        """One life of a server that ends at a failpoint; then the checks.
+
+        Returns:
+            Whether the failpoint was reached.
+        """
+        self._prepare(name)
+        server = Server(self._data, f"{name}=kill@{arrival}")
+        try:
+            address = server.wait()
+        except RuntimeError:
+            reached = True
+        else:
+            reached = self._work(server, address, REACHED_SECONDS_MAX)
+        self.outcome.kills += reached
+        self.check()
+        return reached
+
+    def check(self) -> None:
+        """Starts a server and compares all that is there with all that must be; kills it."""
+        if self._verify is not None:
+            self._find(self._verify(self._data))
+            self.outcome.verifications += 1
+        server = Server(self._data)
+        try:
+            with visagedb.Client(server.wait()) as client:
+                self._check(client)
+        finally:
+            server.kill()
+
+    def finish(self) -> None:
+        """An orderly end, after which nothing may be different either."""
+        server = Server(self._data)
+        server.wait()
+        code = server.stop()
+        if code != 0:
+            self._find([f"the last server ended with {code}"])
+        self.check()
+        for writer in self._writers:
+            self.outcome.acknowledged += writer.acknowledged
+
+    def _check(self, client: visagedb.Client) -> None:
+        state, findings = read_state(client)
+        self._find(findings)
+        self._find(self.keeper.settle(client))
+        for lane in self.lanes:
+            self._find(lane.settle(of_lane(state, lane), client))
+        if {n: p for n, p in state.items() if n.startswith(BYSTANDER)} != self._bystanders:
+            self._find(["the bystanders are not what they were"])
+        expected = dict(self._bystanders)
+        for lane in self.lanes:
+            expected |= {name: p for name, p in lane.state.items() if name != LOOSE}
+        count, findings = check_searches(client, expected, self.lanes, self.outcome.kills)
+        self.outcome.searches_compared += count
+        self._find(findings)
+
+    def _prepare(self, name: str) -> None:
+        """Lays out what a start must meet, for a failpoint that only a start can reach."""
+        if name.startswith("orphans."):
+            (self._data / "galleries" / "unfinished").mkdir(exist_ok=True)
+        if name.startswith("build."):
+            for folder in (self._data / "galleries").glob("*/codes"):
+                shutil.rmtree(folder)
+
+    def _work(self, server: Server, address: str, seconds: float) -> bool:
+        """Lets the writers work until the server dies, by itself or after some time by us.
+
+        Returns:
+            Whether it died by itself.
+        """
+        ended = threading.Event()
+        clients = [visagedb.Client(address) for _ in self._writers]
+        with ThreadPoolExecutor(len(clients)) as pool:
+            jobs = [
+                pool.submit(self._labour, writer.step, client, server, ended)
+                for writer, client in zip(self._writers, clients, strict=True)
+            ]
+            deadline = time.monotonic() + seconds
+            while server.alive and time.monotonic() < deadline:
+                time.sleep(min(0.01, max(0.0, deadline - time.monotonic())))
+            died = not server.alive
+            ended.set()
+            server.kill()
+            for job in jobs:
+                job.result()
+        for client in clients:
+            client.close()
+        return died
+
+    def _labour(
+        self,
+        step: Callable[[visagedb.Client], None],
+        client: visagedb.Client,
+        server: Server,
+        ended: threading.Event,
+    ) -> None:
+        try:
+            while not ended.is_set():
+                step(client)
+        except _ENDED as error:
+            # A server that dies by itself is noticed by its callers first.
+            ended.wait(DEATH_SECONDS_MAX)
+            if server.alive:
+                self._find([f"{step}: {error!r} before the kill"])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the campaign reports it
+            self._find([f"{step}: {error!r}"])
+
+    def _find(self, findings: list[str]) -> None:
+        for finding in findings:
+            print(f"FINDING after {self.outcome.kills} kills: {finding}", flush=True)
+        self.outcome.findings += findings
