@@ -114,6 +114,24 @@ def test_a_failure_in_the_middle_undoes_that_command_alone(
     assert [len(command.applied) for command in good] == [1] * 5
 
 
+def test_a_refusal_that_comes_too_late_leaves_nothing_behind(
+    store: GalleryStore, writer: GroupCommit
+) -> None:
+    def late(txn: Transaction) -> Change[None]:
+        txn.add_identity(identity_record("half"))
+        raise IdentityExistsError("found on the way")
+
+    adds = [Add("a"), Add("b")]
+    results = held_back(writer, [adds[0], late, adds[1]])
+    assert isinstance(results[1], IdentityExistsError)
+    with pytest.raises(IdentityExistsError):
+        writer.run(late)
+    with store.read() as view:
+        assert view.find_identity("half") is None
+        assert view.counters().identity_count == 2
+    assert [add.applied for add in adds] == [["a"], ["b"]]
+
+
 def test_a_lone_failure_is_undone(store: GalleryStore, writer: GroupCommit) -> None:
     def broken(txn: Transaction) -> Change[None]:
         txn.add_identity(identity_record("half"))

@@ -1,6 +1,7 @@
 """What must hold after every restart, seen through the API."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 import visagedb
 from campaign.lanes import GALLERY, Lane
 from campaign.model import BYSTANDER, DIMENSION, LOOSE, Person, State, vector_of
+from visagedb_indexer.integrity import verify_directory
 
 _TIE: Final = 1e-5
 _EVERY: Final = (32, 8)
@@ -45,6 +47,16 @@ def of_lane(state: State, lane: Lane) -> State:
     mine = {name: person for name, person in state.items() if name.startswith(lane.prefix)}
     loose = frozenset(key for key in state[LOOSE].faces if key.startswith(lane.prefix))
     return {**mine, LOOSE: Person({}, loose)}
+
+
+def broken_invariants(data: Path) -> list[str]:
+    """What `visagedb data verify` finds in a directory that no server has open."""
+    return [
+        f"{report.gallery}: {result.statement}: {finding.message}"
+        for report in verify_directory(data)
+        for result in report.broken
+        for finding in result.findings
+    ]
 
 
 class Oracle:

@@ -61,9 +61,9 @@ class _Submission:
 class GroupCommit:
     """The single writer of a gallery.
 
-    A command raises an `IndexerError` only before it has changed anything, so that one
-    refused command does not undo its neighbours. Should one fail in any other way, the
-    whole transaction is undone and the commands run again one by one.
+    A command had better raise an `IndexerError` before it has changed anything, for then one
+    refused command does not undo its neighbours. Should one fail later, or in any other way,
+    the whole transaction is undone and the commands run again one by one.
 
     Should memory fail to follow a durable change, the writer stops: reopening the
     gallery brings the two together again.
@@ -168,12 +168,16 @@ class GroupCommit:
             reached("commit.before_commands")
             with telemetry.timed(Measure.COMMIT_WRITE):
                 for submission in batch:
+                    before = txn.counters()
                     try:
                         done.append((submission, submission.command(txn)))
                     except StorageCorruptError:
                         # Found on the way, so that half of the command may be done.
                         raise
                     except IndexerError as error:
+                        if txn.counters() is not before:
+                            # Half of the command is done: it is undone with all the others.
+                            raise
                         refused.append((submission, error))
             reached("commit.after_commands")
         for submission, refusal in refused:

@@ -1,0 +1,46 @@
+"""A server killed at every named moment of its durable steps, under concurrent writes.
+
+`tools/kill_campaign.py --failpoints 3` does the same at more arrivals, and with more faces.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from campaign.campaign import Campaign
+from campaign.failpoint_names import failpoints_in_source
+from campaign.server import preload
+
+from visagedb_indexer import failpoints
+
+NAMES = sorted({name for name, _ in failpoints_in_source()})
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
+    preload()
+    campaign = Campaign(tmp_path_factory.mktemp("campaign") / "data", 1, lanes=3, bystanders=660)
+    campaign.begin()
+    yield campaign
+    campaign.finish()
+    assert not campaign.outcome.findings
+
+
+def test_every_failpoint_is_named_once_and_properly() -> None:
+    places = failpoints_in_source()
+    assert all(failpoints.NAME.fullmatch(name) for name, _ in places), places
+    assert [name for name, count in Counter(n for n, _ in places).items() if count > 1] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kill_there_loses_nothing_and_brings_nothing_back(campaign: Campaign, name: str) -> None:
+    campaign.outcome.findings.clear()
+    assert campaign.kill_at(name), "no write of the campaign comes past this failpoint"
+    assert campaign.outcome.findings == []
+
+
+def test_kills_at_random_moments_do_no_harm_either(campaign: Campaign) -> None:
+    campaign.outcome.findings.clear()
+    for _ in range(5):
+        campaign.kill_at_random()
+    assert campaign.outcome.findings == []
