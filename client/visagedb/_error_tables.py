@@ -129,6 +129,18 @@ ERROR_BY_REASON: Final[Mapping[str, type[VisageError]]] = {
     "STORAGE_CORRUPT": StorageCorruptError,
     "NOT_IMPLEMENTED": NotImplementedByServerError,
     "INTERNAL": InternalError,
+    "UNAUTHENTICATED": UnauthenticatedError,
+    "API_KEY_MISSING": UnauthenticatedError,
+    "API_KEY_INVALID": UnauthenticatedError,
+    "API_KEY_EXPIRED": UnauthenticatedError,
+    "API_KEY_REVOKED": UnauthenticatedError,
+    "PERMISSION_DENIED": PermissionDeniedError,
+    "ROLE_NOT_SUFFICIENT": PermissionDeniedError,
+    "GALLERY_NOT_GRANTED": PermissionDeniedError,
+    "NO_ACCESS_RULE": PermissionDeniedError,
+    "API_KEY_NOT_FOUND": NotFoundError,
+    "TOO_MANY_WRONG_KEYS": ResourceExhaustedError,
+    "AUDIT_LOG_UNAVAILABLE": UnavailableError,
 }
 
 ERROR_BY_CODE: Final[Mapping[str, type[VisageError]]] = {

@@ -218,11 +218,13 @@ def checked_identity(new: NewIdentity) -> NewIdentity:
     Raises:
         InvalidArgumentError: A name, label or the metadata is not valid.
     """
-    return NewIdentity(
-        validation.check_text(new.display_name, "display_name", limits.DISPLAY_NAME_LENGTH_MAX),
-        validation.check_labels(new.labels),
-        validation.check_metadata(new.metadata),
-        new.expire_time_us,
+    return replace(
+        new,
+        display_name=validation.check_text(
+            new.display_name, "display_name", limits.DISPLAY_NAME_LENGTH_MAX
+        ),
+        labels=validation.check_labels(new.labels),
+        metadata=validation.check_metadata(new.metadata),
     )
 
 
@@ -243,8 +245,8 @@ def identity_record(identity_id: str, new: NewIdentity) -> IdentityRecord:
         id=identity_id or uid,
         uid=uid,
         number=-1,
-        create_time_us=now,
-        update_time_us=now,
+        create_time_us=now if new.create_time_us is None else new.create_time_us,
+        update_time_us=now if new.update_time_us is None else new.update_time_us,
         display_name=new.display_name,
         labels=new.labels,
         metadata=new.metadata,
@@ -253,14 +255,18 @@ def identity_record(identity_id: str, new: NewIdentity) -> IdentityRecord:
 
 
 def face_record(
-    face_id: str, content_sha256: bytes, source: str, found: ExtractedFace | None
+    face_id: str,
+    content_sha256: bytes,
+    source: str,
+    found: ExtractedFace | None,
+    create_time_us: int | None = None,
 ) -> FaceRecord:
-    """The record of a new face; an empty id makes one."""
+    """The record of a new face; an empty id makes one, and its time is now unless given."""
     return FaceRecord(
         id=face_id or uuid.uuid4().hex,
         ordinal=-1,
         content_sha256=content_sha256,
-        create_time_us=now_us(),
+        create_time_us=now_us() if create_time_us is None else create_time_us,
         source=source,
         box=found.box if found else None,
         landmarks=found.landmarks if found else None,

@@ -202,7 +202,9 @@ def store_face(
         changes.removed.append(place.ordinal)
         identity = replace(identity, face_count=identity.face_count - 1)
         outcome = EnrollOutcome.REPLACED
-    record = face_record(new.face_id, new.content_sha256, new.source, new.extracted)
+    record = face_record(
+        new.face_id, new.content_sha256, new.source, new.extracted, new.copied_from_us
+    )
     identity, face = txn.add_face(identity, record, vector)
     changes.added.append((face.ordinal, identity.number))
     return Enrollment(identity.id, face, outcome, created, new.detected_count, findings)
@@ -218,7 +220,9 @@ def _set_aside(
     founding: IdentityRecord | None = None
     if new.new_identity is not None:
         founding = identity_record(new.identity_id, new.new_identity)
-    face = face_record(new.face_id, new.content_sha256, new.source, new.extracted)
+    face = face_record(
+        new.face_id, new.content_sha256, new.source, new.extracted, new.copied_from_us
+    )
     record = set_aside(txn, new.identity_id, face, vector, findings, founding, mode)
     return Enrollment(
         new.identity_id,
@@ -262,14 +266,16 @@ def _place(
 
     None when there is room for a new one.
     """
-    if mode is EnrollMode.UPSERT and new.face_id:
-        face = view.find_face(identity.number, new.face_id)
-        if face is not None:
-            return face
-    same = view.find_content(identity.number, new.content_sha256)
+    named = view.find_face(identity.number, new.face_id) if new.face_id else None
+    if mode is EnrollMode.UPSERT and named is not None:
+        return named
+    if new.face_id and new.copied_from_us is not None:
+        same = named if named and named.content_sha256 == new.content_sha256 else None
+    else:
+        same = view.find_content(identity.number, new.content_sha256)
     if same is not None:
         return same
-    if new.face_id and view.find_face(identity.number, new.face_id) is not None:
+    if named is not None:
         raise FaceExistsError(
             f"identity {identity.id!r} has a face {new.face_id!r}, made from something else",
             {"identity": identity.id, "face": new.face_id},

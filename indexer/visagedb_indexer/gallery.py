@@ -30,6 +30,7 @@ from visagedb_indexer.gallery_values import (
     SearchOptions,
 )
 from visagedb_indexer.identification import Identification, Moment
+from visagedb_indexer.imports import Imports
 from visagedb_indexer.label_index import LabelIndex
 from visagedb_indexer.loose_faces import LooseFaces
 from visagedb_indexer.moves import Moves
@@ -101,6 +102,7 @@ class Gallery:
         )
         self.moves = Moves(self._store, self._run)
         self.quarantine = Quarantine(self._store, self._run)
+        self.imports = Imports(self._store, self._run, self.model, self._gate, all_cores_search)
 
     def close(self) -> None:
         """Finishes the writes in progress and closes the database."""

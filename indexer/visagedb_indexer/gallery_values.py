@@ -32,6 +32,9 @@ class NewIdentity:
     labels: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     expire_time_us: int | None = None
+    create_time_us: int | None = None
+    """Of a copy of an identity: when that was created; likewise `update_time_us`."""
+    update_time_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,9 @@ class NewFace:
         detected_count: Faces found in the image.
         new_identity: How to create the identity if there is none; None refuses.
         request_id: For safe repeats; empty for none.
+        copied_from_us: Of a copy of a face, with its id: when that was enrolled, in
+            microseconds. A copy is known by its id, since two faces of an identity may have
+            been made from one image.
     """
 
     identity_id: str
@@ -70,6 +76,7 @@ class NewFace:
     detected_count: int = 0
     new_identity: NewIdentity | None = None
     request_id: str = ""
+    copied_from_us: int | None = None
 
 
 class EnrollMode(StrEnum):

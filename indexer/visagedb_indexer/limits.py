@@ -28,6 +28,8 @@ VECTOR_DIMENSION_MIN: Final = 1
 VECTOR_DIMENSION_MAX: Final = 2048
 VECTOR_NORM_MIN: Final = 1e-6
 """A vector shorter than this has no direction worth keeping."""
+VECTOR_UNIT_TOLERANCE: Final = 2.0**-23
+"""A vector whose length differs from 1 by less is kept as it is."""
 
 # Images
 IMAGE_BYTES_MAX: Final = 20 * MIB
@@ -141,6 +143,36 @@ OPERATION_SECONDS_KEPT: Final = 30 * 24 * 3600.0
 OPERATION_WAITERS_MAX: Final = 8
 """Calls that may wait for an operation; each holds one of the server's threads."""
 
+# Imports and exports
+IMPORTS_KEPT_MAX: Final = 20
+"""Per gallery; the oldest finished ones beyond this are forgotten."""
+IMPORTS_RUNNING_MAX: Final = 4
+"""Further ones wait for their turn."""
+IMPORT_FAILURES_KEPT_MAX: Final = 100_000
+"""Of one import; all are counted, the first are kept."""
+IMPORT_FAILURE_TEXT_LENGTH_MAX: Final = 500
+IMPORT_ENTRIES_PER_COMMIT: Final = 2048
+"""Interactive writes wait for one commit of an import at the most."""
+IMPORT_BYTES_PER_COMMIT: Final = 32 * MIB
+IMPORT_COMMIT_SECONDS: Final = 0.5
+"""Images that are ready are committed at least so often."""
+IMPORT_IMAGES_IN_FLIGHT: Final = 96
+"""More than the workers hold, less than bulk work may fill of their queue."""
+IMPORT_IMAGE_BYTES_IN_FLIGHT: Final = 96 * MIB
+IMPORT_RESUMPTIONS_MAX: Final = 3
+"""An import that was begun again so often without any progress ends: it may be what ended the
+server."""
+IMPORT_RETRY_SECONDS: Final = 1.0
+"""Between attempts while the disk is full or the workers are overloaded."""
+IMPORT_YIELD_SECONDS_MAX: Final = 1.0
+"""Before each commit an import waits so long, at the most, for searches that take all cores."""
+IMPORT_COLUMNS_MAX: Final = 16
+NAMING_LENGTH_MAX: Final = 256
+SIDECAR_BYTES_MAX: Final = 64 * KIB
+"""Of a file beside an image in a tar."""
+PATH_BYTES_MAX: Final = 4096
+EXPORT_ROWS_PER_GROUP: Final = 8192
+
 # Clustering
 CLUSTER_EDITS_MAX: Final = 10_000
 """Joins and splits by hand in one clustering."""
@@ -163,6 +195,9 @@ assert WORKER_QUEUE_BYTES_MAX >= IMAGE_BYTES_MAX
 assert VECTOR_DIMENSION_MIN <= VECTOR_DIMENSION_MAX
 assert REQUEST_THREADS_MAX + STREAMS_MAX * STREAM_IN_FLIGHT_MAX <= READERS_MAX // 2
 assert PAGE_SIZE_DEFAULT <= PAGE_SIZE_MAX
+assert IMPORT_IMAGES_IN_FLIGHT < WORKER_QUEUE_IMAGES_MAX // 2
+assert IMPORT_IMAGE_BYTES_IN_FLIGHT >= IMAGE_BYTES_MAX
+assert SIDECAR_BYTES_MAX >= METADATA_BYTES_MAX
 assert BLOCK_BYTES >= VECTOR_DIMENSION_MAX * 4
 assert GALLERIES_MAX * MAP_BYTES_GALLERY + MAP_BYTES_CATALOGUE < ADDRESS_SPACE_BYTES
 assert LABEL_KEY_LENGTH_MAX + LABEL_VALUE_BYTES_MAX + 6 <= KEY_BYTES_MAX

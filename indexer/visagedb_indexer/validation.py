@@ -199,6 +199,9 @@ def unit_vector(values: ArrayLike, dimension: int) -> Vector:
     # In float64, so that neither tiny nor huge values lose the length.
     wide = vector.astype(np.float64)
     norm = float(np.linalg.norm(wide))
+    if abs(norm - 1.0) <= limits.VECTOR_UNIT_TOLERANCE:
+        # What was stored and comes back stays the same to the bit.
+        return vector.copy()
     if norm < limits.VECTOR_NORM_MIN:
         raise InvalidVectorError("the vector is zero and has no direction", {"field": "vector"})
     unit: Vector = (wide / norm).astype(np.float32)

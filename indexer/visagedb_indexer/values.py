@@ -37,6 +37,30 @@ class FindingKind(StrEnum):
     """A face that is near to too many identities."""
 
 
+class SourceFormat(StrEnum):
+    """What an import reads."""
+
+    FOLDER = "folder"
+    """A folder of images."""
+    TAR = "tar"
+    """A tar of images, with what is said of each beside it."""
+    PARQUET = "parquet"
+    """Vectors with what belongs to them; also what an export writes."""
+    NPZ = "npz"
+    """NumPy arrays of vectors and of what belongs to them."""
+
+
+class ImportState(StrEnum):
+    """How an import stands."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    """The source was read to its end."""
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """A position in pixels of the upright image: x to the right, y down, centre of pixel at .0."""

@@ -10,6 +10,8 @@ from google.protobuf.message import DecodeError
 from google.rpc import code_pb2
 
 from visagedb_indexer.errors import IndexerError, InvalidArgumentError, NotSupportedError
+from visagedb_server.access import Admission, Gate
+from visagedb_server.access.caller import set_caller
 from visagedb_server.errors import abort, code_of, status_of
 
 _LOG = structlog.get_logger("visagedb.calls")
@@ -34,30 +36,54 @@ def not_supported(what: str) -> NotSupportedError:
 
 
 class CallInterceptor(grpc.ServerInterceptor):
-    """Turns errors into statuses and logs each call with its time."""
+    """Lets calls in, turns errors into statuses, and logs each call with its time.
+
+    Args:
+        gate: Decides who may call what.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
 
     def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Handler],
         details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Wraps the handler of a call."""
+        """Wraps the handler of a call, in the call's own context."""
         handler = continuation(details)
-        if handler is None or not details.method.startswith(("/visagedb.", "/google.longrunning")):
-            return handler
-        if handler.unary_unary is not None:
+        if handler is None:
+            return None
+        try:
+            admission = self._gate.admit(details.method, details.invocation_metadata)
+        except IndexerError as error:
+            return _refusal(details.method, error)
+        set_caller(admission.caller)
+        if handler.unary_unary is not None and not admission.rule.public:
             return grpc.unary_unary_rpc_method_handler(
-                _guarded(handler.unary_unary, details.method),
+                _guarded(handler.unary_unary, admission),
                 request_deserializer=handler.request_deserializer,
                 response_serializer=handler.response_serializer,
             )
-        if handler.stream_stream is not None:
+        if handler.stream_stream is not None and details.method.startswith("/visagedb."):
             return grpc.stream_stream_rpc_method_handler(
-                _guarded_stream(handler.stream_stream, details.method),
+                _guarded_stream(handler.stream_stream, admission),
                 request_deserializer=_lenient(handler.request_deserializer),
                 response_serializer=handler.response_serializer,
             )
+        # Health and reflection have errors of their own, and see nothing that is stored.
         return handler
+
+
+def _refusal(method: str, error: IndexerError) -> Handler:
+    """Answers a call that is not let in, of whatever kind, and reads nothing of it."""
+
+    def refuse(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        _log(method, 0.0, error)
+        abort(context, error)
+        yield
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def unexpected(method: str) -> IndexerError:
@@ -69,11 +95,14 @@ def unexpected(method: str) -> IndexerError:
     return IndexerError("an internal error; the server's log has the details")
 
 
-def _guarded(behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
+def _guarded(behaviour: Callable[..., Any], admission: Admission) -> Callable[..., Any]:
+    method = admission.method
+
     def call(request: Any, context: grpc.ServicerContext) -> Any:
         started = time.perf_counter()
         error: IndexerError | None = None
         try:
+            admission.check(request)
             return behaviour(request, context)
         except IndexerError as raised:
             error = raised
@@ -86,14 +115,15 @@ def _guarded(behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
     return call
 
 
-def _guarded_stream(behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
+def _guarded_stream(behaviour: Callable[..., Any], admission: Admission) -> Callable[..., Any]:
     """Like `_guarded`; a stream's errors come, and its time is over, when its answers are read."""
+    method = admission.method
 
     def call(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         started = time.perf_counter()
         error: IndexerError | None = None
         try:
-            yield from behaviour(_readable(requests), context)
+            yield from behaviour(_readable(requests, admission), context)
         except IndexerError as raised:
             error = raised
         except Exception:  # noqa: BLE001
@@ -122,10 +152,11 @@ def _lenient(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return deserialize
 
 
-def _readable(requests: Iterator[Any]) -> Iterator[Any]:
+def _readable(requests: Iterator[Any], admission: Admission) -> Iterator[Any]:
     for request in requests:
         if request is _UNREADABLE:
             raise InvalidArgumentError("a message of the stream is not of the method's type")
+        admission.check(request)
         yield request
 
 

@@ -8,6 +8,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from visagedb_indexer import errors
+from visagedb_server.access.errors import PermissionDeniedError, UnauthenticatedError
 
 DOMAIN: Final = "visagedb"
 _MESSAGE_BYTES_MAX: Final = 1000
@@ -26,6 +27,8 @@ CODES: Final[dict[type[errors.IndexerError], int]] = {
     errors.CancelledError: code_pb2.CANCELLED,
     errors.StorageCorruptError: code_pb2.DATA_LOSS,
     errors.NotSupportedError: code_pb2.UNIMPLEMENTED,
+    UnauthenticatedError: code_pb2.UNAUTHENTICATED,
+    PermissionDeniedError: code_pb2.PERMISSION_DENIED,
     errors.IndexerError: code_pb2.INTERNAL,
 }
 

@@ -152,7 +152,9 @@ class Operations:
     ) -> str:
         now = now_us()
         # The time in front keeps the catalogue in the order of creation.
-        record = OperationRecord(f"{now:016x}-{uuid.uuid4().hex[:8]}", kind, now)
+        record = OperationRecord(
+            f"{now:016x}-{uuid.uuid4().hex[:8]}", kind, now, gallery=_gallery_of(metadata)
+        )
         job = Job(record.id)
         job.report(metadata)
         record = replace(
@@ -238,11 +240,27 @@ class Operations:
             job = self._running.get(operation_id)
         return _message(self._catalogue.operation(operation_id), job)
 
-    def list(self) -> list[operations_pb2.Operation]:
-        """All operations, oldest first."""
+    def gallery_of(self, operation_id: str) -> str:
+        """Id of the gallery that an operation is about; empty for the whole server.
+
+        Raises:
+            OperationNotFoundError: There is none of this id.
+        """
+        return self._catalogue.operation(operation_id).gallery
+
+    def list(self, sees: Callable[[str], bool]) -> list[operations_pb2.Operation]:
+        """Operations, oldest first.
+
+        Args:
+            sees: Whether those of a gallery, by its id, are wanted; empty for the whole server.
+        """
         with self._lock:
             running = dict(self._running)
-        return [_message(record, running.get(record.id)) for record in self._catalogue.operations()]
+        return [
+            _message(record, running.get(record.id))
+            for record in self._catalogue.operations()
+            if sees(record.gallery)
+        ]
 
     def wait(self, operation_id: str, timeout: float) -> operations_pb2.Operation:
         """An operation once it is done, or as it stands after `timeout` seconds."""
@@ -278,6 +296,11 @@ class Operations:
             for job in self._running.values():
                 job.stopped.set()
         self._threads.shutdown(wait=True)
+
+
+def _gallery_of(metadata: Message) -> str:
+    """Id of the gallery that an operation's metadata name; empty for the whole server."""
+    return str(getattr(metadata, "gallery", "")).removeprefix("galleries/")
 
 
 def _message(record: OperationRecord, job: Job | None) -> operations_pb2.Operation:

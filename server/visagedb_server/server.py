@@ -26,6 +26,7 @@ from visagedb.v1 import (
 from visagedb_indexer import limits
 from visagedb_indexer.database import Database
 from visagedb_indexer.errors import UnavailableError
+from visagedb_server.access import Gate
 from visagedb_server.calls import CallInterceptor
 from visagedb_server.config import ServerConfig
 from visagedb_server.extraction import Extractor
@@ -81,6 +82,7 @@ class Server:
             self._database.close()
             raise
         self._operations = Operations(self._database.catalogue)
+        self._gate = Gate(self._operations.gallery_of)
         self._health = health.HealthServicer(experimental_non_blocking=True)
         self._grpc = self._build()
         self.port = self._listen()
@@ -89,7 +91,7 @@ class Server:
         config = self._config
         server = grpc.server(
             ThreadPoolExecutor(config.threads, thread_name_prefix="call"),
-            interceptors=[CallInterceptor()],
+            interceptors=[CallInterceptor(self._gate)],
             maximum_concurrent_rpcs=config.requests_max,
             options=[
                 ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),

@@ -23,7 +23,7 @@ def row_of(ordinal: int) -> np.ndarray:
 def test_a_commit_stands_although_its_blocks_cannot_be_read_back(tmp_path: Path) -> None:
     model = ModelIdentity("test", "1", DIMENSION)
     store = GalleryStore(tmp_path, GalleryRecord("g", "g", model, 0, 0))
-    rows = store.vector_rows
+    rows = store.opened.vector_rows
     with store.write() as txn:
         identity = txn.add_identity(IdentityRecord("i", "i", -1, 0, 0))
         identity, _ = txn.add_face(identity, FaceRecord("a", -1, b"a", 0), row_of(0))

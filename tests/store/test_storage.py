@@ -278,7 +278,7 @@ def test_stored_bytes_that_are_damaged_are_reported_as_damage(gallery: Gallery) 
     with environment.write() as txn:
         txn.delete(b"\0\0\0\0", db=environment._handles[b"vectors"])
     # As after a restart: the addresses of the blocks are not known yet.
-    gallery._store.vector_rows._addresses = np.zeros(1, dtype=np.int64)
+    gallery._store.opened.vector_rows._addresses = np.zeros(1, dtype=np.int64)
     with pytest.raises(StorageCorruptError):
         gallery.compare(vectors[0], "bea")
     before = gallery.counters

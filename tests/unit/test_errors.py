@@ -7,13 +7,14 @@ from google.rpc import code_pb2, error_details_pb2
 
 from visagedb.v1 import errors_pb2
 from visagedb_indexer import errors
+from visagedb_server.access import errors as access_errors
 from visagedb_server.errors import CODES, DOMAIN, code_of, status_of
 
 
 def tree(base: type[errors.IndexerError]) -> Iterator[type[errors.IndexerError]]:
     yield base
     for child in base.__subclasses__():
-        if getattr(errors, child.__name__, None) is child:
+        if child in (getattr(module, child.__name__, None) for module in (errors, access_errors)):
             yield from tree(child)
 
 
@@ -31,6 +32,8 @@ CODE_OF_THE_CONTRACT = {
     range(182, 183): code_pb2.DATA_LOSS,
     range(183, 184): code_pb2.UNIMPLEMENTED,
     range(184, 185): code_pb2.INTERNAL,
+    range(200, 220): code_pb2.UNAUTHENTICATED,
+    range(220, 240): code_pb2.PERMISSION_DENIED,
 }
 
 

@@ -51,6 +51,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_CALIBRATION_NOT_FOUND: _ErrorReason.ValueType  # 47
     ERROR_REASON_IMPORT_NOT_FOUND: _ErrorReason.ValueType  # 48
     ERROR_REASON_QUARANTINED_FACE_NOT_FOUND: _ErrorReason.ValueType  # 55
+    ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 58
     ERROR_REASON_ALREADY_EXISTS: _ErrorReason.ValueType  # 60
     """ALREADY_EXISTS."""
     ERROR_REASON_GALLERY_EXISTS: _ErrorReason.ValueType  # 61
@@ -87,15 +88,28 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 141
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 142
     ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 143
+    ERROR_REASON_TOO_MANY_WRONG_KEYS: _ErrorReason.ValueType  # 158
     ERROR_REASON_UNAVAILABLE: _ErrorReason.ValueType  # 160
     """UNAVAILABLE: try again."""
     ERROR_REASON_WORKERS_UNAVAILABLE: _ErrorReason.ValueType  # 161
+    ERROR_REASON_AUDIT_LOG_UNAVAILABLE: _ErrorReason.ValueType  # 178
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 180
     """DEADLINE_EXCEEDED, CANCELLED, DATA_LOSS, UNIMPLEMENTED, INTERNAL."""
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 181
     ERROR_REASON_STORAGE_CORRUPT: _ErrorReason.ValueType  # 182
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 183
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 184
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 200
+    """UNAUTHENTICATED: the server does not know the caller."""
+    ERROR_REASON_API_KEY_MISSING: _ErrorReason.ValueType  # 201
+    ERROR_REASON_API_KEY_INVALID: _ErrorReason.ValueType  # 202
+    ERROR_REASON_API_KEY_EXPIRED: _ErrorReason.ValueType  # 203
+    ERROR_REASON_API_KEY_REVOKED: _ErrorReason.ValueType  # 204
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 220
+    """PERMISSION_DENIED: the caller is known and may not do this."""
+    ERROR_REASON_ROLE_NOT_SUFFICIENT: _ErrorReason.ValueType  # 221
+    ERROR_REASON_GALLERY_NOT_GRANTED: _ErrorReason.ValueType  # 222
+    ERROR_REASON_NO_ACCESS_RULE: _ErrorReason.ValueType  # 223
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Every reason an error can have. An error is a google.rpc.Status with a
@@ -132,6 +146,7 @@ ERROR_REASON_LINEAGE_NOT_FOUND: ErrorReason.ValueType  # 46
 ERROR_REASON_CALIBRATION_NOT_FOUND: ErrorReason.ValueType  # 47
 ERROR_REASON_IMPORT_NOT_FOUND: ErrorReason.ValueType  # 48
 ERROR_REASON_QUARANTINED_FACE_NOT_FOUND: ErrorReason.ValueType  # 55
+ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 58
 ERROR_REASON_ALREADY_EXISTS: ErrorReason.ValueType  # 60
 """ALREADY_EXISTS."""
 ERROR_REASON_GALLERY_EXISTS: ErrorReason.ValueType  # 61
@@ -168,13 +183,26 @@ ERROR_REASON_RESOURCE_EXHAUSTED: ErrorReason.ValueType  # 140
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 141
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 142
 ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 143
+ERROR_REASON_TOO_MANY_WRONG_KEYS: ErrorReason.ValueType  # 158
 ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 160
 """UNAVAILABLE: try again."""
 ERROR_REASON_WORKERS_UNAVAILABLE: ErrorReason.ValueType  # 161
+ERROR_REASON_AUDIT_LOG_UNAVAILABLE: ErrorReason.ValueType  # 178
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 180
 """DEADLINE_EXCEEDED, CANCELLED, DATA_LOSS, UNIMPLEMENTED, INTERNAL."""
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 181
 ERROR_REASON_STORAGE_CORRUPT: ErrorReason.ValueType  # 182
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 183
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 184
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 200
+"""UNAUTHENTICATED: the server does not know the caller."""
+ERROR_REASON_API_KEY_MISSING: ErrorReason.ValueType  # 201
+ERROR_REASON_API_KEY_INVALID: ErrorReason.ValueType  # 202
+ERROR_REASON_API_KEY_EXPIRED: ErrorReason.ValueType  # 203
+ERROR_REASON_API_KEY_REVOKED: ErrorReason.ValueType  # 204
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 220
+"""PERMISSION_DENIED: the caller is known and may not do this."""
+ERROR_REASON_ROLE_NOT_SUFFICIENT: ErrorReason.ValueType  # 221
+ERROR_REASON_GALLERY_NOT_GRANTED: ErrorReason.ValueType  # 222
+ERROR_REASON_NO_ACCESS_RULE: ErrorReason.ValueType  # 223
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason

@@ -48,7 +48,7 @@ class VectorBlock:
 
 def vector_blocks(facts: Facts) -> Iterator[VectorBlock]:
     """All blocks of vectors."""
-    column = facts.store.vector_column
+    column = facts.store.opened.vector_column
     stored = _stored_checksums(facts)
     for block in range(facts.capacity // column.rows_per_block):
         facts.tick(block)
@@ -61,12 +61,12 @@ def vector_blocks(facts: Facts) -> Iterator[VectorBlock]:
 
 def _stored_checksums(facts: Facts) -> NDArray[np.uint32]:
     """The checksums by ordinal; zeros where a block is missing or has a wrong size."""
-    return _column(facts, facts.store.checksum_column, 0).astype(np.uint32)
+    return _column(facts, facts.store.opened.checksum_column, 0).astype(np.uint32)
 
 
 def stored_owners(facts: Facts) -> NDArray[np.int32]:
     """The owners by ordinal as stored; `MISSING` where there is no usable block."""
-    return _column(facts, facts.store.owner_column, MISSING).astype(np.int32)
+    return _column(facts, facts.store.opened.owner_column, MISSING).astype(np.int32)
 
 
 def _column(facts: Facts, column: Column, missing: int) -> NDArray[np.generic]:
@@ -171,7 +171,7 @@ def repair_checksums(facts: Facts) -> int:
             broken = {ordinal - block.first for ordinal, _ in damaged(block)}
             lost = [p for p in block.owned.tolist() if sums[p] == 0 and p not in broken]
             sums[lost] = checksums.of_vectors(block.rows[lost])
-    return _put(facts, facts.store.checksum_column, before, values)
+    return _put(facts, facts.store.opened.checksum_column, before, values)
 
 
 def repair_owners(facts: Facts) -> int:
@@ -181,13 +181,13 @@ def repair_owners(facts: Facts) -> int:
     # Ordinals that were never given have zeros, like all rows behind the last.
     expected[facts.ordinal_end :] = 0
     stored[facts.ordinal_end :] = 0
-    return _put(facts, facts.store.owner_column, stored, expected)
+    return _put(facts, facts.store.opened.owner_column, stored, expected)
 
 
 def repair_erased(facts: Facts) -> int:
     """Overwrites vectors that no face has with zeros."""
     changed = 0
-    column = facts.store.vector_column
+    column = facts.store.opened.vector_column
     for block in vector_blocks(facts):
         if block.rows is None:
             continue

@@ -116,7 +116,7 @@ class Facts:
     @cached_property
     def capacity(self) -> int:
         """Ordinals for which there is room in the blocks of vectors."""
-        return self.tables.count(schema.VECTORS) * self.store.vector_column.rows_per_block
+        return self.tables.count(schema.VECTORS) * self.store.opened.vector_column.rows_per_block
 
     @cached_property
     def owners(self) -> NDArray[np.int32]:

@@ -4,6 +4,7 @@ from visagedb_indexer.store.catalogue import Catalogue
 from visagedb_indexer.store.directory import DataDirectory
 from visagedb_indexer.store.gallery_store import GalleryStore
 from visagedb_indexer.store.group_commit import Change, GroupCommit
+from visagedb_indexer.store.imports import ImportFailure, ImportRecord
 from visagedb_indexer.store.reader import Reader
 from visagedb_indexer.store.records import (
     AuditRecord,
@@ -39,6 +40,8 @@ __all__ = [
     "GalleryStore",
     "GroupCommit",
     "IdentityRecord",
+    "ImportFailure",
+    "ImportRecord",
     "LineageRecord",
     "LineageSource",
     "OperationRecord",

@@ -3,11 +3,14 @@
 A row is found by arithmetic, a block is read as one array without a copy, and a scan
 costs one lookup per block instead of one per row. A commit rewrites the last block,
 which is cheap beside the sync that the commit waits for. Blocks have their full size from
-the start, with zeros behind the last row.
+the start, with zeros behind the last row. A block of nothing but zeros, as one is whose faces are
+all deleted, is an empty value.
 """
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -48,6 +51,9 @@ class Column:
 
     def rows(self, data: memoryview) -> NDArray[np.generic]:
         """A block's bytes as an array of shape (rows, width), without a copy."""
+        if not len(data):
+            zeros = _zeros(self.row_bytes * self.rows_per_block)
+            return zeros.view(self.dtype).reshape(-1, self.width)
         if len(data) != self.row_bytes * self.rows_per_block:
             raise StorageCorruptError(f"a block of {self.database.name.decode()} has a wrong size")
         return np.frombuffer(data, dtype=self.dtype).reshape(-1, self.width)
@@ -137,7 +143,9 @@ class ColumnWriter:
         """Writes the changed blocks into the transaction; returns which they are."""
         changed = sorted(self._dirty)
         for block in changed:
-            self._txn.put(u32(block), self._dirty[block].tobytes(), db=self._handle)
+            rows = self._dirty[block]
+            data = rows.tobytes() if rows.any() else b""
+            self._txn.put(u32(block), data, db=self._handle)
         self._dirty.clear()
         return changed
 
@@ -146,5 +154,16 @@ def _address(rows: NDArray[np.generic]) -> int:
     return int(rows.__array_interface__["data"][0])
 
 
+@lru_cache
+def _zeros(count: int) -> NDArray[np.uint8]:
+    """So many zero bytes, which lie as a block in the map does: behind a page's header."""
+    memory = mmap.mmap(-1, PAGE_HEADER_BYTES + count)
+    zeros: NDArray[np.uint8] = np.frombuffer(memory, np.uint8)[PAGE_HEADER_BYTES:]
+    zeros.flags.writeable = False
+    return zeros
+
+
+PAGE_HEADER_BYTES = 16
+"""A block is larger than a page, so LMDB keeps it on pages of its own, after this header."""
 OWNER_BLOCK_BYTES = 16 * limits.KIB
 CHECKSUM_BLOCK_BYTES = 16 * limits.KIB

@@ -7,7 +7,7 @@ and the meta page are on disk.
 import errno
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -23,6 +23,7 @@ from visagedb_indexer.errors import (
     StorageFullError,
     UnavailableError,
 )
+from visagedb_indexer.store.changes import Change, Changes
 from visagedb_indexer.store.schema import (
     FORMAT_KEY,
     FORMAT_VERSION,
@@ -99,6 +100,7 @@ class Environment:
         self._reads = 0
         self._closing = False
         self._no_reads = threading.Condition()
+        self._changes: Changes | None = None
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         with translated(path):
             self._env = lmdb.open(
@@ -158,7 +160,49 @@ class Environment:
         One that has changed nothing costs no sync.
         """
         with translated(self.path), self._env.begin(write=True, buffers=True) as txn:
-            yield txn
+            changes = self._changes
+            if changes is None:
+                yield txn
+                return
+            watched = changes.watched(txn)
+            yield watched
+        changes.committed(watched.changed)
+
+    def watch(self) -> Changes:
+        """Begins to note which keys are changed; every commit from now on is complete in it."""
+        changes = Changes({handle: name for name, handle in self._handles.items()})
+        # The lock of the writers: one that runs ends before, the next one is watched.
+        with translated(self.path), self._env.begin(write=True):
+            self._changes = changes
+        return changes
+
+    def unwatch(self) -> None:
+        """Ends what `watch` began."""
+        self._changes = None
+
+    def carry(self, changed: Iterable[Change], target: "Environment") -> None:
+        """Brings some keys of a copy, in one commit, to what they are here."""
+        with self.read() as txn, target.write() as other:
+            for name, key in changed:
+                value = txn.get(key, db=self._handles[name])
+                if value is None:
+                    other.delete(key, db=target._handles[name])
+                else:
+                    other.put(key, value, db=target._handles[name])
+
+    def copy_to(self, descriptor: int) -> None:
+        """Writes a copy without free pages to a file or pipe; reads and writes go on meanwhile.
+
+        Raises:
+            UnavailableError: The reader of the pipe has closed it, or the write failed.
+            StorageCorruptError: The database has pages that belong to nothing.
+        """
+        with self.read():
+            self._env.copyfd(descriptor, compact=True)
+
+    def moved_to(self, path: Path) -> None:
+        """The files of the open database have been renamed."""
+        self.path = path
 
     def used_bytes(self) -> int:
         """Bytes up to the last page ever used."""
@@ -170,6 +214,13 @@ class Environment:
         """Size of the database file."""
         with self.read():
             return (self.path / "data.mdb").stat().st_size
+
+    def retire(self) -> None:
+        """Closes the environment when nobody reads any more; until then reads may begin."""
+        with self._no_reads:
+            self._no_reads.wait_for(lambda: self._reads == 0)
+            self._closing = True
+        self._env.close()
 
     def close(self) -> None:
         """Closes the environment, once the reads in progress have ended.

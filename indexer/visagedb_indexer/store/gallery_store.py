@@ -1,24 +1,20 @@
 """The database of one gallery: where it lies, and how it is read and written."""
 
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from visagedb_indexer import limits, telemetry
-from visagedb_indexer.errors import StorageCorruptError
+from visagedb_indexer import telemetry
+from visagedb_indexer.errors import GalleryClosedError, StorageCorruptError
 from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store import schema
-from visagedb_indexer.store.blocks import (
-    CHECKSUM_BLOCK_BYTES,
-    OWNER_BLOCK_BYTES,
-    Column,
-    ColumnReader,
-)
+from visagedb_indexer.store.compaction import clean_up
 from visagedb_indexer.store.environment import Environment
+from visagedb_indexer.store.opened import Opened, open_environment
 from visagedb_indexer.store.reader import Reader
 from visagedb_indexer.store.records import Counters, GalleryRecord, decode, encode
-from visagedb_indexer.store.row_map import RowMap
 from visagedb_indexer.store.transaction import Transaction
 from visagedb_indexer.telemetry import Measure
 
@@ -36,46 +32,68 @@ class GalleryStore:
     """
 
     def __init__(self, path: Path, create: GalleryRecord | None = None) -> None:
-        self.environment = Environment(
-            path, schema.GALLERY_DATABASES, map_bytes=limits.MAP_BYTES_GALLERY
-        )
+        self.path = path
+        clean_up(path)
+        environment = open_environment(path)
         if create is not None:
-            with self.environment.write() as txn:
-                meta = self.environment.handle(schema.META)
+            with environment.write() as txn:
+                meta = environment.handle(schema.META)
                 txn.put(schema.GALLERY_KEY, encode(create), db=meta)
                 txn.put(schema.COUNTERS_KEY, encode(Counters()), db=meta)
             record = create
         else:
-            with self.environment.read() as txn:
-                data = txn.get(schema.GALLERY_KEY, db=self.environment.handle(schema.META))
+            with environment.read() as txn:
+                data = txn.get(schema.GALLERY_KEY, db=environment.handle(schema.META))
                 if data is None:
                     raise StorageCorruptError(f"{path} holds no gallery")
                 record = decode(data, GalleryRecord)
-        self.vector_column = Column.of(
-            schema.VECTORS, "<f4", record.model.dimension, limits.BLOCK_BYTES
-        )
-        self.owner_column = Column.of(schema.OWNERS, "<i4", 1, OWNER_BLOCK_BYTES)
-        self.checksum_column = Column.of(schema.VECTOR_CHECKSUMS, "<u4", 1, CHECKSUM_BLOCK_BYTES)
-        self.vector_rows = RowMap(self.vector_column, self._open_vectors)
+        self._dimension = record.model.dimension
+        self._opened = Opened(environment, self._dimension)
+        self._writing = threading.Lock()
+        self._turnstile = threading.Lock()
+
+    @property
+    def opened(self) -> Opened:
+        """The open database; another one after a compaction."""
+        return self._opened
+
+    @property
+    def environment(self) -> Environment:
+        """The environment; another one after a compaction."""
+        return self._opened.environment
 
     @contextmanager
     def read(self) -> Iterator[Reader]:
         """A consistent view of the gallery."""
-        with self.environment.read() as txn:
-            yield Reader(self, txn)
+        with ExitStack() as stack:
+            opened = self._opened
+            try:
+                txn = stack.enter_context(opened.environment.read())
+            except GalleryClosedError:
+                if opened is self._opened:
+                    raise
+                # A compaction has put another database in its place just now.
+                opened = self._opened
+                txn = stack.enter_context(opened.environment.read())
+            yield Reader(opened, txn)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """A write transaction, durable when the block has ended."""
-        with self.environment.write() as txn:
-            transaction = Transaction(self, txn)
-            yield transaction
-            changed = transaction.flush()
-            reached("commit.before_sync")
-            began = time.perf_counter()
-        telemetry.observe(Measure.COMMIT_SYNC, time.perf_counter() - began)
-        reached("commit.after_sync")
-        self.vector_rows.follow(changed)
+        with self._turnstile:
+            # Whoever wants to exchange the database passes before the next write.
+            pass
+        with self._writing:
+            opened = self._opened
+            with opened.environment.write() as txn:
+                transaction = Transaction(opened, txn)
+                yield transaction
+                changed = transaction.flush()
+                reached("commit.before_sync")
+                began = time.perf_counter()
+            telemetry.observe(Measure.COMMIT_SYNC, time.perf_counter() - began)
+            reached("commit.after_sync")
+            opened.vector_rows.follow(changed)
 
     def numbers_with_label(self, key: str, value: str | None) -> list[int]:
         """Numbers of the identities with this label, or with any value of it."""
@@ -83,9 +101,20 @@ class GalleryStore:
             return view.numbers_with_label(key, value)
 
     @contextmanager
-    def _open_vectors(self) -> Iterator[ColumnReader]:
-        with self.environment.read() as txn:
-            yield ColumnReader(self.environment, txn, self.vector_column)
+    def without_writes(self) -> Iterator[None]:
+        """Holds up the writes for as long as the block runs."""
+        with self._turnstile, self._writing:
+            yield
+
+    def exchange(self, environment: Environment) -> Environment:
+        """Puts another environment in the place of the present one, which is returned.
+
+        To be called while writes are held up. Whoever reads goes on with the one that was there
+        when the read began.
+        """
+        before = self._opened.environment
+        self._opened = Opened(environment, self._dimension)
+        return before
 
     def close(self) -> None:
         """Closes the environment."""

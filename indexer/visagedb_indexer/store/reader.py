@@ -1,7 +1,7 @@
 """Typed reads of a gallery's database."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from visagedb_indexer.store.blocks import ColumnReader
 from visagedb_indexer.store.calibrations import CalibrationReader
 from visagedb_indexer.store.clusterings import ClusteringReader
 from visagedb_indexer.store.environment import LmdbTransaction
+from visagedb_indexer.store.imports import ImportReader
 from visagedb_indexer.store.lineage import LineageReader
+from visagedb_indexer.store.opened import Opened
 from visagedb_indexer.store.quarantine import QuarantineReader
 from visagedb_indexer.store.records import (
     Counters,
@@ -30,9 +32,6 @@ from visagedb_indexer.store.requests import RequestReader
 from visagedb_indexer.store.tables import Tables
 from visagedb_indexer.values import Vector
 
-if TYPE_CHECKING:
-    from visagedb_indexer.store.gallery_store import GalleryStore
-
 NO_OWNER = -1
 """Owner of a deleted face."""
 
@@ -40,7 +39,7 @@ NO_OWNER = -1
 class Reader:
     """Typed reads in one LMDB transaction."""
 
-    def __init__(self, store: "GalleryStore", txn: LmdbTransaction) -> None:
+    def __init__(self, store: Opened, txn: LmdbTransaction) -> None:
         self._txn = txn
         self._db = store.environment.handle
         self._gather = store.vector_rows.gather
@@ -50,6 +49,7 @@ class Reader:
         self.audits = AuditReader(store.environment, txn)
         self.calibrations = CalibrationReader(store.environment, txn)
         self.clusterings = ClusteringReader(store.environment, txn)
+        self.imports = ImportReader(store.environment, txn)
         self.lineage = LineageReader(store.environment, txn)
         self.tables = Tables(store.environment.handle, txn)
         self.quarantine = QuarantineReader(store.environment, txn)

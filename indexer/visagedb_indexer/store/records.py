@@ -140,6 +140,7 @@ class OperationRecord:
         request: What started it, for operations that go on after a restart.
         cancelled: Whether it was asked to stop.
         end_time_us: When it was done; 0 before.
+        gallery: Id of the gallery that it is about; empty for the whole server.
     """
 
     id: str
@@ -152,6 +153,7 @@ class OperationRecord:
     request: bytes = b""
     cancelled: bool = False
     end_time_us: int = 0
+    gallery: str = ""
 
 
 @dataclass(frozen=True, slots=True)

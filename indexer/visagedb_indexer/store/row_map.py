@@ -33,12 +33,10 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from visagedb_indexer.store.blocks import Column, ColumnReader
+from visagedb_indexer.store.blocks import PAGE_HEADER_BYTES, Column, ColumnReader
 
 _LOG = logging.getLogger(__name__)
 _PAGE_BYTES: Final = 4096
-_PAGE_HEADER_BYTES: Final = 16
-"""A block is larger than a page, so LMDB keeps it on pages of its own, after this header."""
 _ADDRESS_BITS: Final = 47
 """What a process can address on 64-bit machines with four-level page tables."""
 _CAPACITY_MIN: Final = 256
@@ -87,7 +85,7 @@ class RowMap:
             _will_need(addresses[np.unique(blocks)], column.row_bytes * column.rows_per_block)
         offsets = ordinals % column.rows_per_block * column.row_bytes
         rows: NDArray[np.void] = self._rows[
-            (addresses[blocks] - _PAGE_HEADER_BYTES + offsets) // self._step
+            (addresses[blocks] - PAGE_HEADER_BYTES + offsets) // self._step
         ]
         gathered: NDArray[np.generic] = rows.view(column.dtype)
         return gathered.reshape(len(ordinals), column.width)
@@ -134,7 +132,7 @@ class RowMap:
             _will_need(np.array([address]), _READ_AHEAD_BLOCKS * length)
 
     def _set(self, block: int, address: int) -> None:
-        assert (address - _PAGE_HEADER_BYTES) % self._step == 0, "a block shares its page"
+        assert (address - PAGE_HEADER_BYTES) % self._step == 0, "a block shares its page"
         if block >= len(self._addresses):
             grown = np.zeros(2 * block + 2, dtype=np.int64)
             grown[: len(self._addresses)] = self._addresses
@@ -164,7 +162,7 @@ def _address_space(row_bytes: int, step: int) -> NDArray[np.void]:
 
     Creating it reads nothing; only rows at addresses that LMDB gave are ever looked at.
     """
-    memory = (ctypes.c_uint8 * row_bytes).from_address(_PAGE_HEADER_BYTES)
+    memory = (ctypes.c_uint8 * row_bytes).from_address(PAGE_HEADER_BYTES)
     first = np.ctypeslib.as_array(memory).view(f"V{row_bytes}")
     count = ((1 << _ADDRESS_BITS) - row_bytes) // step
     rows: NDArray[np.void] = np.lib.stride_tricks.as_strided(

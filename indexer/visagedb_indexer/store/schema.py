@@ -53,13 +53,15 @@ QUARANTINE_VECTORS: Final = SubDatabase(
 QUARANTINE_CONTENTS: Final = SubDatabase(
     b"quarantine_contents", 1, "identity id, 0, sha256, quarantine number -> empty"
 )
+IMPORTS: Final = SubDatabase(b"imports", 1, "import id -> ImportRecord")
+IMPORT_FAILURES: Final = SubDatabase(b"import_failures", 1, "import id, 0, number -> ImportFailure")
 
 GALLERY_DATABASES: Final = (
     META, IDENTITIES, IDENTITY_IDS, FACES, FACE_IDS, CONTENTS, LABELS, REQUESTS, REQUEST_TIMES,
     VECTORS, VECTOR_CHECKSUMS, OWNERS,
     CLUSTERINGS, CLUSTERS, CLUSTER_EDITS, LOOSE_CONTENTS, LINEAGE, LINEAGE_OF,
     CALIBRATIONS,
-    AUDITS, FINDINGS,
+    AUDITS, FINDINGS, IMPORTS, IMPORT_FAILURES,
     QUARANTINE, QUARANTINE_VECTORS, QUARANTINE_CONTENTS,
 )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store import checksums, schema
@@ -11,7 +11,9 @@ from visagedb_indexer.store.blocks import ColumnWriter
 from visagedb_indexer.store.calibrations import CalibrationWriter
 from visagedb_indexer.store.clusterings import ClusteringWriter
 from visagedb_indexer.store.environment import LmdbTransaction
+from visagedb_indexer.store.imports import ImportWriter
 from visagedb_indexer.store.lineage import LineageWriter
+from visagedb_indexer.store.opened import Opened
 from visagedb_indexer.store.quarantine import QuarantineWriter
 from visagedb_indexer.store.reader import NO_OWNER, Reader
 from visagedb_indexer.store.records import (
@@ -24,9 +26,6 @@ from visagedb_indexer.store.records import (
 from visagedb_indexer.store.requests import RequestWriter
 from visagedb_indexer.values import Vector
 
-if TYPE_CHECKING:
-    from visagedb_indexer.store.gallery_store import GalleryStore
-
 
 class Transaction(Reader):
     """Typed writes in one LMDB write transaction.
@@ -35,7 +34,7 @@ class Transaction(Reader):
     allowed is the gallery's business.
     """
 
-    def __init__(self, store: "GalleryStore", txn: LmdbTransaction) -> None:
+    def __init__(self, store: Opened, txn: LmdbTransaction) -> None:
         super().__init__(store, txn)
         self._vector_writer = ColumnWriter(store.environment, txn, store.vector_column)
         self._owner_writer = ColumnWriter(store.environment, txn, store.owner_column)
@@ -45,6 +44,7 @@ class Transaction(Reader):
         self.audits: AuditWriter = AuditWriter(store.environment, txn)
         self.calibrations: CalibrationWriter = CalibrationWriter(store.environment, txn)
         self.clusterings: ClusteringWriter = ClusteringWriter(store.environment, txn)
+        self.imports: ImportWriter = ImportWriter(store.environment, txn)
         self.lineage: LineageWriter = LineageWriter(store.environment, txn)
         self.quarantine: QuarantineWriter = QuarantineWriter(store.environment, txn)
 

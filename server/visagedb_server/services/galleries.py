@@ -13,6 +13,7 @@ from visagedb_indexer.store import GalleryRecord
 from visagedb_indexer.validation import check_label_key
 from visagedb_indexer.values import ModelIdentity
 from visagedb_server import convert, convert_calibration, convert_gate, names, paging
+from visagedb_server.access import current_caller
 from visagedb_server.calls import not_supported
 from visagedb_server.extraction import Extractor
 from visagedb_server.operations import Job, Operations
@@ -75,10 +76,15 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
     def ListGalleries(  # noqa: N802
         self, request: galleries_pb2.ListGalleriesRequest, context: grpc.ServicerContext
     ) -> galleries_pb2.ListGalleriesResponse:
-        """All galleries by id."""
+        """The caller's galleries by id."""
+        sees = current_caller().sees
         size = paging.page_size(request.page_size)
         after = paging.read_token(request.page_token, "galleries")
-        rest = [one for one in self._database.galleries() if one.record.id > after]
+        rest = [
+            one
+            for one in self._database.galleries()
+            if one.record.id > after and sees(one.record.id)
+        ]
         page, more = paging.cut_page([_gallery(one) for one in rest[: size + 1]], size)
         return galleries_pb2.ListGalleriesResponse(
             galleries=page,

@@ -8,6 +8,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import empty_pb2
 
 from visagedb_server import names, paging
+from visagedb_server.access import current_caller
 from visagedb_server.operations import Operations
 
 _WAIT_SECONDS_MAX: Final = 60.0
@@ -28,10 +29,10 @@ class OperationsService(operations_pb2_grpc.OperationsServicer):  # type: ignore
     def ListOperations(  # noqa: N802
         self, request: operations_pb2.ListOperationsRequest, context: grpc.ServicerContext
     ) -> operations_pb2.ListOperationsResponse:
-        """All operations, oldest first."""
+        """The operations of the caller's galleries, oldest first."""
         size = paging.page_size(request.page_size)
         after = names.operation_name(paging.read_token(request.page_token, "operations"))
-        rest = [one for one in self._operations.list() if one.name > after]
+        rest = [one for one in self._operations.list(current_caller().sees) if one.name > after]
         page, more = paging.cut_page(rest, size)
         return operations_pb2.ListOperationsResponse(
             operations=page,
