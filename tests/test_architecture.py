@@ -108,6 +108,7 @@ def test_only_the_gallery_speaks_to_the_search_engine() -> None:
         "indexer/visagedb_indexer/gallery.py",
         "indexer/visagedb_indexer/gallery_values.py",
         "indexer/visagedb_indexer/identification.py",
+        "indexer/visagedb_indexer/integrity/codes.py",
         "indexer/visagedb_indexer/ranking.py",
         "indexer/visagedb_indexer/loose_faces.py",
         "server/visagedb_server/convert.py",

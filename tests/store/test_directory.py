@@ -130,7 +130,7 @@ def test_a_folder_without_a_gallery_is_reported_as_damage(data: Path) -> None:
     path = data / "galleries" / uid_of(data, "one")
     for file in path.iterdir():
         file.unlink()
-    with pytest.raises(StorageCorruptError, match="holds no gallery"):
+    with pytest.raises(StorageCorruptError, match="is missing or empty"):
         Database(data)
 
 

@@ -11,7 +11,7 @@ from visagedb_indexer.errors import StorageCorruptError
 from visagedb_indexer.integrity.facts import NO_OWNER, Facts
 from visagedb_indexer.integrity.values import Finding, Tally
 from visagedb_indexer.store import checksums, schema
-from visagedb_indexer.store.blocks import Column
+from visagedb_indexer.store.blocks import Column, packed
 
 MISSING: Final = -2
 """Stands for an owner whose block is lost."""
@@ -86,6 +86,19 @@ def _rows(facts: Facts, column: Column, block: int) -> NDArray[np.generic] | Non
         return None if data is None else column.rows(memoryview(data))
     except StorageCorruptError:
         return None
+
+
+def vectors_of(facts: Facts, ordinals: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Vectors by ordinal, shape (n, dimension); zeros where the block is missing."""
+    column = facts.store.opened.vector_column
+    vectors = np.zeros((len(ordinals), column.width), dtype=np.float32)
+    blocks = ordinals // column.rows_per_block
+    for block in np.unique(blocks).tolist():
+        rows = _rows(facts, column, block)
+        if rows is not None:
+            here = blocks == block
+            vectors[here] = rows[ordinals[here] % column.rows_per_block]
+    return vectors
 
 
 def damaged(block: VectorBlock) -> Iterator[tuple[int, str]]:
@@ -196,7 +209,7 @@ def repair_erased(facts: Facts) -> int:
             rows = block.rows.astype(column.dtype)
             rows[left] = 0
             key = schema.u32(block.first // column.rows_per_block)
-            facts.tables.put(column.database, key, rows.tobytes())
+            facts.tables.put(column.database, key, packed(rows))
             changed += len(left)
     return changed
 
@@ -212,5 +225,5 @@ def _put(
         if missing or not np.array_equal(before[here], after[here]):
             rows = np.zeros(size, dtype=column.dtype)
             rows[: len(after[here])] = after[here]
-            facts.tables.put(column.database, schema.u32(block), rows.tobytes())
+            facts.tables.put(column.database, schema.u32(block), packed(rows))
     return int(np.count_nonzero(before != after))

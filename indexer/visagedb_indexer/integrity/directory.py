@@ -3,16 +3,29 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from visagedb_indexer.errors import IndexerError, StorageCorruptError
+from visagedb_indexer.errors import IndexerError
+from visagedb_indexer.integrity.repair import repair_store
 from visagedb_indexer.integrity.values import Finding, Kind, Progress, Report, Result
 from visagedb_indexer.integrity.verify import ignore_progress, verify_store
 from visagedb_indexer.store import Catalogue, DataDirectory, GalleryStore
 
 
-def verify_directory(path: Path, progress: Progress = ignore_progress) -> Iterator[Report]:
+def verify_directory(
+    path: Path,
+    progress: Progress = ignore_progress,
+    *,
+    repair: bool = False,
+    drop_damaged: bool = False,
+) -> Iterator[Report]:
     """Checks every gallery of a data directory, one after another.
 
     A gallery that cannot be opened is a report of its own with that one finding.
+
+    Args:
+        path: The data directory.
+        progress: Takes how far it is.
+        repair: Make what is derived anew, in galleries where something is wrong.
+        drop_damaged: Then also drop what is primary and damaged.
 
     Raises:
         DataDirectoryLockedError: A server is running on it; ask that server.
@@ -23,7 +36,9 @@ def verify_directory(path: Path, progress: Progress = ignore_progress) -> Iterat
     directory = DataDirectory(path, create=False)
     try:
         for gallery_id, uid in sorted(_galleries(directory).items()):
-            yield _verify(directory, gallery_id, uid, progress)
+            yield _verify(
+                directory.gallery(uid), gallery_id, progress, repair=repair, drop=drop_damaged
+            )
     finally:
         directory.close()
 
@@ -36,17 +51,19 @@ def _galleries(directory: DataDirectory) -> dict[str, str]:
         catalogue.close()
 
 
-def _verify(directory: DataDirectory, gallery_id: str, uid: str, progress: Progress) -> Report:
+def _verify(
+    folder: Path, gallery_id: str, progress: Progress, *, repair: bool, drop: bool
+) -> Report:
     def report(done: float, stage: str) -> None:
         progress(done, f"{gallery_id}: {stage}")
 
-    folder = directory.gallery(uid)
     try:
-        if not folder.is_dir():
-            raise StorageCorruptError(f"its folder {folder} is missing; restore a backup")
         store = GalleryStore(folder)
         try:
-            return verify_store(store, report)
+            found = verify_store(store, report)
+            if found.ok or not repair:
+                return found
+            return repair_store(store, drop_damaged=drop, progress=report)
         finally:
             store.close()
     except IndexerError as error:

@@ -16,11 +16,11 @@ from visagedb_indexer.store import (
     GalleryRecord,
     GalleryStore,
     IdentityRecord,
-    Reader,
     schema,
 )
 from visagedb_indexer.store.records import Record, decode
 from visagedb_indexer.store.schema import SubDatabase
+from visagedb_indexer.store.tables import Tables
 
 NO_OWNER: Final = -1
 _TICK_ENTRIES: Final = 2048
@@ -33,13 +33,15 @@ class Facts:
 
     Args:
         store: The gallery's database.
-        view: The transaction.
+        tables: Its sub-databases in the transaction.
         tick: Called now and then; raises to stop the check.
     """
 
-    def __init__(self, store: GalleryStore, view: Reader, tick: Callable[[], None]) -> None:
+    def __init__(
+        self, store: GalleryStore, tables: Tables, tick: Callable[[], None] = lambda: None
+    ) -> None:
         self.store = store
-        self.tables = view.tables
+        self.tables = tables
         self._tick = tick
         self._answers: dict[Callable[[Facts], Any], Any] = {}
 
@@ -50,9 +52,9 @@ class Facts:
         answer: Answer = self._answers[question]
         return answer
 
-    def items(self, database: SubDatabase) -> Iterator[tuple[bytes, bytes]]:
-        """Keys and values of a sub-database."""
-        for place, item in enumerate(self.tables.items(database)):
+    def items(self, database: SubDatabase, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values of a sub-database, from a key on."""
+        for place, item in enumerate(self.tables.items(database, start)):
             self.tick(place)
             yield item
 
@@ -61,9 +63,11 @@ class Facts:
         if place % _TICK_ENTRIES == 0:
             self._tick()
 
-    def readable(self, database: SubDatabase, kind: type[Record]) -> Iterator[tuple[bytes, Record]]:
+    def readable(
+        self, database: SubDatabase, kind: type[Record], start: bytes = b""
+    ) -> Iterator[tuple[bytes, Record]]:
         """Keys and records of a sub-database, without those that cannot be read."""
-        for key, data in self.items(database):
+        for key, data in self.items(database, start):
             try:
                 yield key, decode(data, kind)
             except StorageCorruptError:
@@ -90,9 +94,9 @@ class Facts:
             if key == schema.u32(record.number):
                 yield record
 
-    def faces(self) -> Iterator[tuple[int, FaceRecord]]:
-        """Number of the identity and record of the faces that can be read."""
-        for key, record in self.readable(schema.FACES, FaceRecord):
+    def faces(self, first: int = 0) -> Iterator[tuple[int, FaceRecord]]:
+        """Number and record of the faces that can be read, of identities from a number on."""
+        for key, record in self.readable(schema.FACES, FaceRecord, schema.u32(first)):
             number = int.from_bytes(key[:4], "big")
             if key == schema.face_key(number, record.ordinal) and record.ordinal < self.capacity:
                 yield number, record
@@ -115,8 +119,10 @@ class Facts:
 
     @cached_property
     def capacity(self) -> int:
-        """Ordinals for which there is room in the blocks of vectors."""
-        return self.tables.count(schema.VECTORS) * self.store.opened.vector_column.rows_per_block
+        """Ordinals for which there is room in the blocks of vectors, or should be."""
+        rows = self.store.opened.vector_column.rows_per_block
+        given = 0 if self.counters is None else self.counters.next_ordinal
+        return max(self.tables.count(schema.VECTORS), -(-given // rows)) * rows
 
     @cached_property
     def owners(self) -> NDArray[np.int32]:

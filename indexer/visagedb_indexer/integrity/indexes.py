@@ -6,6 +6,8 @@ looks the entries up; the index itself is walked only if it has more than those.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Final, TypeAlias
 
 from visagedb_indexer.integrity.facts import Facts
@@ -34,14 +36,12 @@ class Entry:
         value: Likewise.
         number: Of the identity it stands for; -1 for none.
         ordinal: Of the face; -1 for none.
-        needed: Whether it must be there; else only nothing else may be in its place.
     """
 
     key: bytes
     value: bytes
     number: int = -1
     ordinal: int = -1
-    needed: bool = True
 
 
 Entries: TypeAlias = Callable[[Facts], Iterator[Entry]]
@@ -67,16 +67,16 @@ class Index:
     def check(self, facts: Facts) -> Iterator[Finding]:
         """What is missing, and what should not be there."""
         name = self.database.name.decode()
-        present = 0
+        in_place = 0
         for entry in self.entries(facts):
             found = facts.tables.get(self.database, entry.key)
             if found == entry.value:
-                present += 1
-            elif found is None and entry.needed:
+                in_place += 1
+            elif found is None:
                 yield facts.about(f"{name} lacks an entry", entry.number, entry.ordinal)
-            elif found is not None and not self.explained(facts, entry.key, found):
+            else:
                 yield facts.about(f"{name} points elsewhere", entry.number, entry.ordinal)
-        if present < facts.tables.count(self.database):
+        if in_place < facts.tables.count(self.database):
             yield from self._strays(facts)
 
     def _strays(self, facts: Facts) -> Iterator[Finding]:
@@ -95,15 +95,14 @@ class Index:
         for key in strays:
             facts.tables.delete(self.database, key)
         # Entries are collected first: a cursor must not walk over what is being written.
-        missing = [
+        wrong = [
             entry
             for entry in self.entries(facts)
-            if facts.tables.get(self.database, entry.key) is None
+            if facts.tables.get(self.database, entry.key) != entry.value
         ]
-        for entry in missing:
-            if facts.tables.get(self.database, entry.key) is None:
-                facts.tables.put(self.database, entry.key, entry.value)
-        return len(strays) + len(missing)
+        for entry in wrong:
+            facts.tables.put(self.database, entry.key, entry.value)
+        return len({*strays, *(entry.key for entry in wrong)})
 
 
 def _identity_ids(facts: Facts) -> Iterator[Entry]:
@@ -149,27 +148,32 @@ def _is_face_id(facts: Facts, key: bytes, value: bytes) -> bool:
 
 
 def _contents(facts: Facts) -> Iterator[Entry]:
-    # Faces of one photograph in one identity share an entry, and when the one it names goes,
-    # the others are left without.
-    for number, face in facts.faces():
-        if number != LOOSE_NUMBER:
-            key = schema.u32(number) + face.content_sha256
-            yield Entry(key, schema.u64(face.ordinal), number, face.ordinal, needed=False)
+    for number, faces in groupby(facts.faces(), key=itemgetter(0)):
+        if number == LOOSE_NUMBER:
+            return
+        ordinals: dict[bytes, list[int]] = {}
+        for _, face in faces:
+            ordinals.setdefault(face.content_sha256, []).append(face.ordinal)
+        for sha256, same in ordinals.items():
+            yield Entry(schema.u32(number) + sha256, schema.u64s(same), number, same[0])
 
 
 def _is_content(facts: Facts, key: bytes, value: bytes) -> bool:
-    face = facts.one(schema.FACES, key[:_NUMBER] + value, FaceRecord)
-    if face is None:
-        return facts.unreadable(schema.FACES, key[:_NUMBER] + value)
-    return face.content_sha256 == key[_NUMBER:]
+    for place in range(0, len(value), 8):
+        face_key = key[:_NUMBER] + value[place : place + 8]
+        face = facts.one(schema.FACES, face_key, FaceRecord)
+        if face is None and not facts.unreadable(schema.FACES, face_key):
+            return False
+        if face is not None and face.content_sha256 != key[_NUMBER:]:
+            return False
+    return True
 
 
 def _loose_contents(facts: Facts) -> Iterator[Entry]:
     # Whether a face that has an identity now was enrolled loose is known from here alone.
-    for number, face in facts.faces():
-        if number == LOOSE_NUMBER:
-            key = face.content_sha256 + schema.u64(face.ordinal)
-            yield Entry(key, b"", number, face.ordinal)
+    for number, face in facts.faces(LOOSE_NUMBER):
+        key = face.content_sha256 + schema.u64(face.ordinal)
+        yield Entry(key, b"", number, face.ordinal)
 
 
 def _is_loose_content(facts: Facts, key: bytes, value: bytes) -> bool:

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from visagedb_indexer.integrity import columns, counts, records
+from visagedb_indexer.errors import StorageCorruptError
+from visagedb_indexer.integrity import codes, columns, counts, records
 from visagedb_indexer.integrity.facts import Facts
 from visagedb_indexer.integrity.indexes import INDEXES
 from visagedb_indexer.integrity.values import Finding, Kind, Tally
 from visagedb_indexer.store import schema
+from visagedb_indexer.store.pages import DATA_FILE, PageFile
 
 Check: TypeAlias = Callable[[Facts], Tally]
 Repair: TypeAlias = Callable[[Facts], int]
@@ -43,11 +45,31 @@ def _settings(facts: Facts) -> Iterator[Finding]:
         yield Finding("the gallery's settings cannot be read; restore a backup")
 
 
+def check_pages(facts: Facts) -> Iterator[Finding]:
+    """Walks over the file's pages without LMDB."""
+    path = facts.store.environment.path / DATA_FILE
+    try:
+        with PageFile(path, facts.tables.transaction) as file:
+            file.check_pages(lambda: facts.tick(0))
+    except StorageCorruptError as error:
+        yield Finding(error.message)
+
+
 def _walk(check: Callable[[Facts], Iterator[Finding]]) -> Check:
     return lambda facts: Tally.of(check(facts))
 
 
+PAGES: Final = Invariant(
+    "pages",
+    "every page of the file that is in use is there and is what it should be",
+    Kind.PRIMARY,
+    (),
+    _walk(check_pages),
+)
+"""First of all: LMDB trusts its pages."""
+
 INVARIANTS: Final = (
+    PAGES,
     Invariant(
         "settings",
         "the gallery's settings can be read",
@@ -75,6 +97,14 @@ INVARIANTS: Final = (
         Kind.PRIMARY,
         (schema.VECTORS, schema.VECTOR_CHECKSUMS, schema.FACES),
         lambda facts: facts.once(columns.check_vectors).damaged,
+    ),
+    Invariant(
+        "counters",
+        "the gallery's counters are those of what is in it",
+        Kind.DERIVED,
+        (schema.META, schema.IDENTITIES, schema.FACES, schema.LINEAGE),
+        _walk(counts.check_counters),
+        counts.repair_counters,
     ),
     Invariant(
         "vector_checksums",
@@ -119,14 +149,6 @@ INVARIANTS: Final = (
         _walk(counts.check_face_counts),
         counts.repair_face_counts,
     ),
-    Invariant(
-        "counters",
-        "the gallery's counters are those of what is in it",
-        Kind.DERIVED,
-        (schema.META, schema.IDENTITIES, schema.FACES, schema.LINEAGE),
-        _walk(counts.check_counters),
-        counts.repair_counters,
-    ),
     *(
         Invariant(
             table.database.name.decode(),
@@ -136,6 +158,13 @@ INVARIANTS: Final = (
             _walk(table.check),
         )
         for table in records.RESULTS
+    ),
+    Invariant(
+        "codes",
+        "the snapshot of the codes is whole, and has the code of every face it should have",
+        Kind.DERIVED,
+        (schema.FACES, schema.VECTORS),
+        _walk(codes.check_codes),
     ),
 )
 """In the order of checking, and of repairing: an index is made from what stands above it."""

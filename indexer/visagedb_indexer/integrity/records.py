@@ -22,6 +22,7 @@ from visagedb_indexer.store import (
     QuarantineRecord,
     schema,
 )
+from visagedb_indexer.store.imports import ImportFailure, ImportRecord
 from visagedb_indexer.store.records import RequestRecord, decode
 from visagedb_indexer.store.schema import SubDatabase
 
@@ -123,6 +124,8 @@ RESULTS: Final = (
     RecordTable(schema.CALIBRATIONS, Calibration, "calibration"),
     RecordTable(schema.AUDITS, AuditRecord, "audit"),
     RecordTable(schema.FINDINGS, FindingRecord, "finding of an audit"),
+    RecordTable(schema.IMPORTS, ImportRecord, "import"),
+    RecordTable(schema.IMPORT_FAILURES, ImportFailure, "failure of an import"),
     RecordTable(schema.QUARANTINE, QuarantineRecord, "face in quarantine"),
     RecordTable(schema.QUARANTINE_VECTORS, bytes, "vector in quarantine"),
 )

@@ -27,6 +27,7 @@ _CHOSEN_BY_FAISS = 0
 _BLOCK_BY_BLOCK = 15
 """The kernel that reads long codes fastest for a single probe (benchmarks/scan.py)."""
 _LONG_CODE_BYTES = 64
+_BORDER_SHARE_MAX = 1 / 8
 _THREAD = threading.local()
 
 
@@ -212,6 +213,23 @@ class Segment:
         self._index.implem = _BLOCK_BY_BLOCK if lone else _CHOSEN_BY_FAISS
         scores, positions = self._index.search(rotated, rows)
         return self.ordinals[positions].astype(np.int64), scores
+
+    def differing(
+        self, codec: Codec, positions: NDArray[np.int64], vectors: Vector
+    ) -> NDArray[np.bool_]:
+        """Whether the codes of some rows are others than those of their vectors.
+
+        Args:
+            codec: That of the segment.
+            positions: Of the rows; shape (n,).
+            vectors: Shape (n, dimension).
+        """
+        fresh = Segment.encoded(codec, self.ordinals[positions], vectors)
+        stored = np.stack([self._index.reconstruct(int(row)) for row in positions])
+        again = np.stack([fresh._index.reconstruct(row) for row in range(len(positions))])
+        # A vector on the border of two cells may fall to either side in another batch.
+        different: NDArray[np.bool_] = np.mean(stored != again, axis=1) > _BORDER_SHARE_MAX
+        return different
 
     @property
     def memory_bytes(self) -> int:

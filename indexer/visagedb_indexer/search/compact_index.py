@@ -100,6 +100,23 @@ class CompactIndex:
             kept.append(segment.without(gone) if gone.any() else segment)
         return replace(self, segments=tuple(segment for segment in kept if len(segment)))
 
+    def differing(self, ordinals: NDArray[np.int64], vectors: Vector) -> NDArray[np.int64]:
+        """Those of some faces whose codes are not those of their vectors.
+
+        Args:
+            ordinals: Of the faces, ascending; all of them have codes.
+            vectors: Theirs, shape (n, dimension).
+        """
+        found = [np.empty(0, dtype=np.int64)]
+        for segment in self.segments:
+            here = np.isin(ordinals, segment.ordinals)
+            if here.any():
+                positions = np.searchsorted(segment.ordinals, ordinals[here])
+                found.append(
+                    ordinals[here][segment.differing(self.codec, positions, vectors[here])]
+                )
+        return np.sort(np.concatenate(found))
+
     def tombstones(self, owners: NDArray[np.int32]) -> int:
         """Codes of deleted faces."""
         return sum(int(np.count_nonzero(owners[segment.ordinals] < 0)) for segment in self.segments)

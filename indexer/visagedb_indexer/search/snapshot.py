@@ -105,14 +105,23 @@ class Snapshot:
             ordinal_count: Ordinals that the gallery has given so far.
         """
         try:
-            return self._read(ordinal_count)
-        except FileNotFoundError as error:
-            if Path(error.filename).name != _MANIFEST:
-                _LOG.warning("the search snapshot is not used: %s", error)
-            return None
-        except (OSError, ValueError, RuntimeError, MemoryError, msgspec.MsgspecError) as error:
+            return self.read(ordinal_count)
+        except ValueError as error:
             _LOG.warning("the search snapshot %s is not used: %s", self._folder, error)
             return None
+
+    def read(self, ordinal_count: int) -> tuple[CompactIndex, Audit | None] | None:
+        """Like `load`, for those who want to know why; None only when there is no snapshot.
+
+        Raises:
+            ValueError: There is one, and it cannot be trusted; the message says why.
+        """
+        if not (self._folder / _MANIFEST).exists():
+            return None
+        try:
+            return self._read(ordinal_count)
+        except (OSError, RuntimeError, MemoryError, msgspec.MsgspecError) as error:
+            raise ValueError(str(error)) from error
 
     def _read(self, ordinal_count: int) -> tuple[CompactIndex, Audit | None]:
         digest, _, data = (self._folder / _MANIFEST).read_bytes().partition(b"\n")

@@ -5,7 +5,6 @@ from visagedb_indexer.store.directory import DataDirectory
 from visagedb_indexer.store.gallery_store import GalleryStore
 from visagedb_indexer.store.group_commit import Change, GroupCommit
 from visagedb_indexer.store.imports import ImportFailure, ImportRecord
-from visagedb_indexer.store.newcomers import Arrivals, Newcomers
 from visagedb_indexer.store.reader import Reader
 from visagedb_indexer.store.records import (
     AuditRecord,
@@ -27,7 +26,6 @@ from visagedb_indexer.store.transaction import Transaction
 
 __all__ = [
     "LOOSE_NUMBER",
-    "Arrivals",
     "AuditRecord",
     "Catalogue",
     "Change",
@@ -46,7 +44,6 @@ __all__ = [
     "ImportRecord",
     "LineageRecord",
     "LineageSource",
-    "Newcomers",
     "OperationRecord",
     "QuarantineRecord",
     "Reader",

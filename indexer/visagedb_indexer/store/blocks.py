@@ -125,17 +125,6 @@ class ColumnWriter:
             self._dirty[block] = self._load(block)
         self._dirty[block][offset] = row
 
-    def put_rows(self, ordinal: int, rows: NDArray[np.generic]) -> None:
-        """Sets neighbouring rows from an ordinal on; shape (n, width)."""
-        size, done = self._column.rows_per_block, 0
-        while done < len(rows):
-            block, offset = divmod(ordinal + done, size)
-            some = rows[done : done + size - offset]
-            if block not in self._dirty:
-                self._dirty[block] = self._load(block)
-            self._dirty[block][offset : offset + len(some)] = some
-            done += len(some)
-
     def row(self, ordinal: int) -> NDArray[np.generic]:
         """One row as it stands, with the changes collected so far."""
         block, offset = divmod(ordinal, self._column.rows_per_block)
@@ -155,10 +144,14 @@ class ColumnWriter:
         changed = sorted(self._dirty)
         for block in changed:
             rows = self._dirty[block]
-            data = rows.tobytes() if rows.any() else b""
-            self._txn.put(u32(block), data, db=self._handle)
+            self._txn.put(u32(block), packed(rows), db=self._handle)
         self._dirty.clear()
         return changed
+
+
+def packed(rows: NDArray[np.generic]) -> bytes:
+    """A block as it is stored."""
+    return rows.tobytes() if rows.any() else b""
 
 
 def _address(rows: NDArray[np.generic]) -> int:

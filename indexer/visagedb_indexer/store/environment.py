@@ -24,6 +24,7 @@ from visagedb_indexer.errors import (
     UnavailableError,
 )
 from visagedb_indexer.store.changes import Change, Changes
+from visagedb_indexer.store.pages import check_file
 from visagedb_indexer.store.schema import (
     FORMAT_KEY,
     FORMAT_VERSION,
@@ -42,6 +43,7 @@ else:
 
 
 _DAMAGE = (
+    lmdb.BadTxnError,
     lmdb.CorruptedError,
     lmdb.InvalidError,
     lmdb.PageNotFoundError,
@@ -102,6 +104,7 @@ class Environment:
         self._no_reads = threading.Condition()
         self._changes: Changes | None = None
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        check_file(path)
         with translated(path):
             self._env = lmdb.open(
                 str(path),

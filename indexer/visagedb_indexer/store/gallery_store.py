@@ -6,9 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from visagedb_indexer import telemetry
 from visagedb_indexer.errors import GalleryClosedError, StorageCorruptError
 from visagedb_indexer.failpoints import reached
@@ -16,11 +13,11 @@ from visagedb_indexer.store import schema
 from visagedb_indexer.store.compaction import clean_up
 from visagedb_indexer.store.environment import Environment
 from visagedb_indexer.store.opened import Opened, open_environment
+from visagedb_indexer.store.pages import DATA_FILE
 from visagedb_indexer.store.reader import Reader
 from visagedb_indexer.store.records import Counters, GalleryRecord, decode, encode
 from visagedb_indexer.store.transaction import Transaction
 from visagedb_indexer.telemetry import Measure
-from visagedb_indexer.values import Vector
 
 
 class GalleryStore:
@@ -38,6 +35,9 @@ class GalleryStore:
     def __init__(self, path: Path, create: GalleryRecord | None = None) -> None:
         self.path = path
         clean_up(path)
+        data = path / DATA_FILE
+        if create is None and not (data.exists() and data.stat().st_size):
+            raise StorageCorruptError(f"{data} is missing or empty; restore it from a backup")
         environment = open_environment(path)
         if create is not None:
             with environment.write() as txn:
@@ -103,14 +103,6 @@ class GalleryStore:
         """Numbers of the identities with this label, or with any value of it."""
         with self.read() as view:
             return view.numbers_with_label(key, value)
-
-    def vectors(self, ordinals: NDArray[np.int64]) -> tuple[NDArray[np.int64], Vector]:
-        """Those of the ordinals whose faces still exist, and their vectors."""
-        with self.read() as view:
-            vectors = view.vectors(ordinals)
-        # A face deleted since has a zero vector.
-        kept = np.any(vectors != 0, axis=1)
-        return ordinals[kept], vectors[kept]
 
     @contextmanager
     def without_writes(self) -> Iterator[None]:

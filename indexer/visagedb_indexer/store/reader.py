@@ -73,12 +73,6 @@ class Reader:
         number = self._txn.get(identity_id.encode(), db=self._db(schema.IDENTITY_IDS))
         return None if number is None else self.identity_by_number(schema.read_u32(bytes(number)))
 
-    def existing(self, identity_ids: Iterable[str]) -> set[str]:
-        """Those of the ids that identities have."""
-        keys = sorted(one.encode() for one in set(identity_ids))
-        with self._txn.cursor(db=self._db(schema.IDENTITY_IDS)) as cursor:
-            return {bytes(key).decode() for key, _ in cursor.getmulti(keys)}
-
     def identity(self, identity_id: str) -> IdentityRecord:
         """An identity by id.
 
@@ -156,9 +150,13 @@ class Reader:
         return record
 
     def find_content(self, number: int, sha256: bytes) -> FaceRecord | None:
-        """The face of an identity made from this content, or None."""
-        data = self._txn.get(schema.u32(number) + sha256, db=self._db(schema.CONTENTS))
-        return None if data is None else self.face(number, schema.read_u64(bytes(data)))
+        """The face of an identity made from this content, the oldest of several, or None."""
+        ordinals = self._content(schema.u32(number) + sha256)
+        return self.face(number, ordinals[0]) if ordinals else None
+
+    def _content(self, key: bytes) -> list[int]:
+        data = self._txn.get(key, db=self._db(schema.CONTENTS))
+        return [] if data is None else schema.read_u64s(bytes(data))
 
     def loose_content(self, sha256: bytes) -> list[tuple[str, FaceRecord]]:
         """The faces that were enrolled loose from this content: identity id now, and record."""

@@ -6,6 +6,7 @@ A face has an *ordinal*, counted up from zero and never used twice; an identity 
 """
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,7 +29,7 @@ IDENTITIES: Final = SubDatabase(b"identities", 1, "identity number -> IdentityRe
 IDENTITY_IDS: Final = SubDatabase(b"identity_ids", 1, "identity id -> identity number")
 FACES: Final = SubDatabase(b"faces", 1, "identity number, ordinal -> FaceRecord")
 FACE_IDS: Final = SubDatabase(b"face_ids", 1, "identity number, face id -> ordinal")
-CONTENTS: Final = SubDatabase(b"contents", 1, "identity number, sha256 -> ordinal")
+CONTENTS: Final = SubDatabase(b"contents", 1, "identity number, sha256 -> ordinals")
 LABELS: Final = SubDatabase(b"labels", 1, "label key, 0, value, 0, identity number -> empty")
 REQUESTS: Final = SubDatabase(b"requests", 1, "request id -> RequestRecord")
 REQUEST_TIMES: Final = SubDatabase(b"request_times", 1, "microseconds, request id -> empty")
@@ -100,6 +101,16 @@ def read_u32(data: bytes) -> int:
 def read_u64(data: bytes) -> int:
     """Inverse of `u64`."""
     return _unpacked(_U64, data)[0]
+
+
+def u64s(values: Iterable[int]) -> bytes:
+    """Numbers of eight bytes each, one behind the other."""
+    return b"".join(map(u64, values))
+
+
+def read_u64s(data: bytes) -> list[int]:
+    """Inverse of `u64s`."""
+    return [read_u64(data[place : place + 8]) for place in range(0, len(data), 8)]
 
 
 def face_key(number: int, ordinal: int) -> bytes:

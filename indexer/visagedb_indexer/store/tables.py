@@ -21,6 +21,11 @@ class Tables:
         self._handle_of = handle_of
         self._txn = txn
 
+    @property
+    def transaction(self) -> int:
+        """Number of the commit that is looked at; see `PageFile`."""
+        return int(self._txn.id())
+
     def count(self, database: SubDatabase) -> int:
         """Entries of a sub-database."""
         return int(self._txn.stat(self._handle_of(database))["entries"])

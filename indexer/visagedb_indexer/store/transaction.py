@@ -13,7 +13,6 @@ from visagedb_indexer.store.clusterings import ClusteringWriter
 from visagedb_indexer.store.environment import LmdbTransaction
 from visagedb_indexer.store.imports import ImportWriter
 from visagedb_indexer.store.lineage import LineageWriter
-from visagedb_indexer.store.newcomers import Arrivals, Newcomers, put_newcomers
 from visagedb_indexer.store.opened import Opened
 from visagedb_indexer.store.quarantine import QuarantineWriter
 from visagedb_indexer.store.reader import NO_OWNER, Reader
@@ -122,20 +121,6 @@ class Transaction(Reader):
         self._count(faces=1, ordinals=1)
         return identity, record
 
-    def add_newcomers(self, new: Newcomers, time_us: int) -> Arrivals:
-        """Adds identities with their faces; numbers and ordinals are given here."""
-        counters = self._counters
-        arrivals = put_newcomers(
-            self._txn, self._db, new, (counters.next_number, counters.next_ordinal), time_us
-        )
-        first = arrivals.first_ordinal
-        self._vector_writer.put_rows(first, new.vectors)
-        self._checksum_writer.put_rows(first, new.checksums[:, None])
-        self._owner_writer.put_rows(first, arrivals.owners[:, None])
-        people, faces = arrivals.identity_count, len(new.digests)
-        self._count(identities=people, numbers=people, faces=faces, ordinals=faces)
-        return arrivals
-
     def add_loose_face(self, record: FaceRecord, vector: Vector) -> FaceRecord:
         """Adds a face that belongs to no identity; its ordinal is given here."""
         record = self._add_face(schema.LOOSE_NUMBER, record, vector)
@@ -210,17 +195,23 @@ class Transaction(Reader):
             content = face.content_sha256 + where
             self._txn.put(content, b"", db=self._db(schema.LOOSE_CONTENTS))
         else:
-            # Two faces of one photograph may come to one identity; the first stands for both.
+            # Two faces of one photograph may come to one identity.
             content = key + face.content_sha256
-            self._txn.put(content, where, db=self._db(schema.CONTENTS), overwrite=False)
+            self._put_content(content, {*self._content(content), face.ordinal})
 
     def _remove_face_keys(self, number: int, face: FaceRecord) -> None:
         key = schema.u32(number)
         self._txn.delete(schema.face_key(number, face.ordinal), db=self._db(schema.FACES))
         self._txn.delete(key + face.id.encode(), db=self._db(schema.FACE_IDS))
-        content, contents = key + face.content_sha256, self._db(schema.CONTENTS)
-        if self._txn.get(content, db=contents) == schema.u64(face.ordinal):
-            self._txn.delete(content, db=contents)
+        content = key + face.content_sha256
+        self._put_content(content, {*self._content(content)} - {face.ordinal})
+
+    def _put_content(self, content: bytes, ordinals: set[int]) -> None:
+        if ordinals:
+            packed = schema.u64s(sorted(ordinals))
+            self._txn.put(content, packed, db=self._db(schema.CONTENTS))
+        else:
+            self._txn.delete(content, db=self._db(schema.CONTENTS))
 
     def _remove_face(self, number: int, face: FaceRecord) -> None:
         self._remove_face_keys(number, face)

@@ -24,11 +24,23 @@ _SHOWN_MAX: Final = 10
 @app.command()
 def verify(
     data: Annotated[Path, typer.Argument(help="The data directory; no server may run on it.")],
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Make anew what follows from other data.")
+    ] = False,
+    drop_damaged: Annotated[
+        bool,
+        typer.Option(
+            "--drop-damaged",
+            help="With --repair: drop the identities and faces that are damaged, and list them.",
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document instead of a table.")
     ] = False,
 ) -> None:
     """Check every gallery of a data directory. Exits with 1 if something is wrong."""
+    if drop_damaged and not repair:
+        raise typer.BadParameter("--drop-damaged goes with --repair")
     try:
         from visagedb_indexer.integrity import verify_directory
     except ModuleNotFoundError as error:
@@ -43,7 +55,9 @@ def verify(
             def progress(done: float, stage: str) -> None:
                 status.update(f"{escape(stage)} {done:.0%}")
 
-            reports = list(verify_directory(data, progress))
+            reports = list(
+                verify_directory(data, progress, repair=repair, drop_damaged=drop_damaged)
+            )
     except IndexerError as error:
         if as_json:
             print(json.dumps({"error": {"reason": error.reason, "message": error.message}}))
@@ -70,6 +84,10 @@ def show(reports: "list[Report]") -> None:
     """Prints the reports for people."""
     out = Console(highlight=False)
     for report in reports:
+        for done in report.repairs:
+            out.print(f"{escape(report.gallery)}: repaired {escape(done)}")
+        for finding in report.dropped:
+            out.print(f"{escape(report.gallery)}: [red]dropped[/] {_line(finding)}")
         if report.ok:
             count = len(report.results)
             out.print(f"{escape(report.gallery)}: [green]sound[/], {count} invariants hold")
