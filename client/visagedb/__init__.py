@@ -104,6 +104,15 @@ from visagedb._errors import (
     VisageError,
     WorkersUnavailableError,
 )
+from visagedb._gate import (
+    GateAction,
+    GatedFace,
+    GateFinding,
+    GateReason,
+    IdentityCheck,
+    QualityCheck,
+    QuarantinedFace,
+)
 from visagedb._inputs import ImageInput, ProbeInput, VectorInput
 from visagedb._lineage import Change, ChangeKind, LineageEntry, LineageSource
 from visagedb._operation import AsyncOperation, Operation
@@ -195,10 +204,15 @@ __all__ = [
     "GalleryNotFoundError",
     "GalleryStats",
     "GalleryTooLargeError",
+    "GateAction",
+    "GateFinding",
+    "GateReason",
+    "GatedFace",
     "HealthStatus",
     "Identification",
     "IdentifyResult",
     "Identity",
+    "IdentityCheck",
     "IdentityExistsError",
     "IdentityMismatchError",
     "IdentityNotFoundError",
@@ -243,6 +257,8 @@ __all__ = [
     "ProbeInput",
     "ProbeResult",
     "Quality",
+    "QualityCheck",
+    "QuarantinedFace",
     "QuarantinedFaceNotFoundError",
     "RequestCancelledError",
     "RequestIdReusedError",

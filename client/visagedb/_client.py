@@ -19,6 +19,7 @@ from visagedb._api import faces as faces_api
 from visagedb._api import galleries as galleries_api
 from visagedb._api import health as health_api
 from visagedb._api import identities as identities_api
+from visagedb._api import quarantine as quarantine_api
 from visagedb._api import search as search_api
 from visagedb._api import streams as streams_api
 from visagedb._call import Call, Pages, Started, Stream
@@ -200,6 +201,10 @@ class Client:
     list_faces = _listing(faces_api.list_faces)
     delete_face = _method(faces_api.delete_face)
     enroll_loose = _method(faces_api.enroll_loose)
+
+    list_quarantined_faces = _listing(quarantine_api.list_quarantined_faces)
+    accept_quarantined_face = _method(quarantine_api.accept_quarantined_face)
+    drop_quarantined_face = _method(quarantine_api.drop_quarantined_face)
 
     move_faces = _method(changes_api.move_faces)
     merge_identities = _method(changes_api.merge_identities)

@@ -2,7 +2,6 @@
 
 from typing import Any, Final
 
-import numpy as np
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
 from google.protobuf.json_format import MessageToDict
@@ -10,8 +9,12 @@ from google.protobuf.json_format import MessageToDict
 from visagedb import _answers as answers
 from visagedb import _convert_audits as audits
 from visagedb import _convert_calibration as calibrations
+from visagedb import _convert_gate as gates
 from visagedb import _resources as resources
 from visagedb import _values as values
+from visagedb._convert_faces import detected_face as detected_face
+from visagedb._convert_faces import model_identity as model_identity
+from visagedb._convert_faces import template as template
 from visagedb._moments import moment
 from visagedb._names import segment
 from visagedb._translate import error_from_operation
@@ -61,61 +64,8 @@ _SCOPES: Final = {
 _OUTCOMES: Final = {
     identities_pb2.ENROLL_OUTCOME_ENROLLED: values.EnrollOutcome.ENROLLED,
     identities_pb2.ENROLL_OUTCOME_ALREADY_ENROLLED: values.EnrollOutcome.ALREADY_ENROLLED,
+    identities_pb2.ENROLL_OUTCOME_QUARANTINED: values.EnrollOutcome.QUARANTINED,
 }
-
-
-def model_identity(message: types_pb2.ModelIdentity) -> values.ModelIdentity:
-    """Which network made a vector."""
-    return values.ModelIdentity(
-        name=message.name,
-        version=message.version,
-        dimension=message.dimension,
-        sha256=message.sha256,
-        precision=message.precision,
-    )
-
-
-def template(message: types_pb2.Template) -> values.Template:
-    """A vector of shape (dimension,), in native byte order and writeable."""
-    vector = np.frombuffer(message.vector, dtype="<f4").astype(np.float32)
-    return values.Template(vector=vector, model=message.model)
-
-
-def _point(message: types_pb2.Point) -> values.Point:
-    return values.Point(message.x, message.y)
-
-
-def _landmarks(message: types_pb2.Landmarks) -> values.Landmarks:
-    return values.Landmarks(
-        left_eye=_point(message.left_eye),
-        right_eye=_point(message.right_eye),
-        nose=_point(message.nose),
-        left_mouth=_point(message.left_mouth),
-        right_mouth=_point(message.right_mouth),
-    )
-
-
-def _quality(message: types_pb2.Quality) -> values.Quality:
-    return values.Quality(
-        score=message.score,
-        size=message.size,
-        sharpness=message.sharpness,
-        pose=message.pose,
-        exposure=message.exposure,
-        detection=message.detection,
-        reasons=tuple(message.reasons),
-    )
-
-
-def detected_face(message: types_pb2.DetectedFace) -> values.DetectedFace:
-    """A face found in an image."""
-    box = message.box
-    return values.DetectedFace(
-        box=values.Box(box.x, box.y, box.width, box.height),
-        landmarks=_landmarks(message.landmarks) if message.HasField("landmarks") else None,
-        detection_score=message.detection_score,
-        quality=_quality(message.quality) if message.HasField("quality") else None,
-    )
 
 
 def gallery(message: galleries_pb2.Gallery) -> resources.Gallery:
@@ -136,6 +86,9 @@ def gallery(message: galleries_pb2.Gallery) -> resources.Gallery:
         generation=message.generation,
         loose_face_count=message.loose_face_count,
         mate_loss_bound=message.mate_loss_bound,
+        quality_check=gates.quality_check(message.enrolment_gate.quality),
+        duplicate_check=gates.identity_check(message.enrolment_gate.duplicate),
+        mismatch_check=gates.identity_check(message.enrolment_gate.mismatch),
     )
 
 
@@ -169,6 +122,7 @@ def gallery_stats(message: galleries_pb2.GalleryStats) -> resources.GalleryStats
         storage_used_bytes=message.storage.used_bytes,
         storage_file_bytes=message.storage.file_bytes,
         loose_face_count=message.loose_face_count,
+        quarantined_face_count=message.quarantined_face_count,
         calibration=calibrations.calibration(message.calibration)
         if message.HasField("calibration")
         else None,
@@ -210,6 +164,8 @@ def enrollment(message: identities_pb2.EnrollFaceResponse) -> resources.Enrollme
         outcome=_OUTCOMES.get(message.outcome, values.EnrollOutcome.UNKNOWN),
         identity_created=message.identity_created,
         detected_face_count=message.detected_face_count,
+        findings=gates.findings(message.findings),
+        quarantined_face=message.quarantined_face,
     )
 
 
@@ -218,6 +174,7 @@ def loose_enrollment(message: identities_pb2.EnrollLooseFacesResponse) -> resour
     return resources.LooseEnrollment(
         faces=tuple(face(one) for one in message.faces),
         outcome=_OUTCOMES.get(message.outcome, values.EnrollOutcome.UNKNOWN),
+        gated_faces=tuple(gates.gated_face(one) for one in message.gated_faces),
     )
 
 

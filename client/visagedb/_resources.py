@@ -1,11 +1,12 @@
 """What a server stores: galleries, identities and faces, as frozen values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from visagedb._calibration import Calibration
+from visagedb._gate import GatedFace, GateFinding, IdentityCheck, QualityCheck
 from visagedb._names import last_id, segment
 from visagedb._values import (
     DetectedFace,
@@ -33,6 +34,9 @@ class Gallery:
         generation: Counts the committed changes of the gallery's content.
         loose_face_count: Those of the faces that belong to no identity.
         mate_loss_bound: Fraction of the mates that the compact scan may lose.
+        quality_check: Whether a face is good enough to be enrolled.
+        duplicate_check: Whether its person is enrolled under another id.
+        mismatch_check: Whether it looks like the other faces of its identity.
     """
 
     name: str
@@ -50,6 +54,9 @@ class Gallery:
     generation: int
     loose_face_count: int = 0
     mate_loss_bound: float = 0.0
+    quality_check: QualityCheck = field(default_factory=QualityCheck)
+    duplicate_check: IdentityCheck = field(default_factory=IdentityCheck)
+    mismatch_check: IdentityCheck = field(default_factory=IdentityCheck)
 
     @property
     def id(self) -> str:
@@ -109,6 +116,7 @@ class GalleryStats:
         storage_file_bytes: Bytes of the database file.
         calibration: The latest; None until there is one.
         loose_face_count: Those of the faces that belong to no identity.
+        quarantined_face_count: Faces in quarantine, none of the faces above.
     """
 
     identity_count: int
@@ -119,6 +127,7 @@ class GalleryStats:
     storage_file_bytes: int
     calibration: Calibration | None = None
     loose_face_count: int = 0
+    quarantined_face_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +211,16 @@ class Enrollment:
         identity_created: Whether the request made the identity.
         detected_face_count: Faces found in the image, the enrolled one included; 0 when
             the content was enrolled before and not looked at again.
+        findings: What the gallery's checks object to.
+        quarantined_face: Of a face in quarantine its resource name there; else empty.
     """
 
     face: Face
     outcome: EnrollOutcome
     identity_created: bool
     detected_face_count: int
+    findings: tuple[GateFinding, ...] = ()
+    quarantined_face: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +231,10 @@ class LooseEnrollment:
         faces: Largest first. Of content that was enrolled before, the faces that are left of
             it, also those that have an identity by now.
         outcome: Whether anything changed.
+        gated_faces: Faces that the gallery's quality check objects to. A rejected one is left
+            out, and the image's other faces are enrolled.
     """
 
     faces: tuple[Face, ...]
     outcome: EnrollOutcome
+    gated_faces: tuple[GatedFace, ...] = ()

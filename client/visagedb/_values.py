@@ -115,6 +115,8 @@ class EnrollOutcome(StrEnum):
     ENROLLED = "enrolled"
     ALREADY_ENROLLED = "already_enrolled"
     """The same content was enrolled for this identity before; nothing changed."""
+    QUARANTINED = "quarantined"
+    """A check of the gallery has set the face aside."""
     UNKNOWN = "unknown"
 
 

@@ -102,8 +102,8 @@ class GateFinding:
         action: What the gallery does about it.
         score: The face's quality, its cosine to the other identity, or to its own.
         threshold: What the score was compared with.
-        identity_id: The other identity: a duplicate's other id, or whom a mismatched face
-            resembles more; empty for nobody.
+        identity_id: The other identity: a duplicate's other id, or who a mismatched face
+            may be; empty for nobody.
         face_id: The most similar face of it.
         quality_reasons: What is wrong with the quality.
     """

@@ -6,7 +6,9 @@ from typing import Any, Final
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from visagedb import _convert as convert
+from visagedb import _convert_gate as convert_gate
 from visagedb._call import Call, Page, Pages, call
+from visagedb._gate import IdentityCheck, QualityCheck
 from visagedb._inputs import new_request_id
 from visagedb._names import gallery_name
 from visagedb._resources import Gallery, GalleryStats
@@ -33,6 +35,9 @@ def create_gallery(
     score_fusion: ScoreFusion | str | None = None,
     threshold: float | None = None,
     mate_loss_bound: float = 0.0,
+    quality_check: QualityCheck | None = None,
+    duplicate_check: IdentityCheck | None = None,
+    mismatch_check: IdentityCheck | None = None,
     timeout: float | None = None,
 ) -> Call[Gallery]:
     """Creates a gallery, whose model is pinned for ever.
@@ -50,11 +55,15 @@ def create_gallery(
         threshold: The gallery's own decision threshold, a cosine; None for the model's.
         mate_loss_bound: Of the mates that exact search finds, the compact scan may lose at
             most this fraction; 0 for the server's default, 0.001.
+        quality_check: Whether a face is good enough to be enrolled; None does not ask.
+        duplicate_check: Whether its person is enrolled under another id.
+        mismatch_check: Whether it looks like the other faces of its identity.
         timeout: Seconds; None means the client's default.
 
     Raises:
         GalleryExistsError: There is one of this id already.
         ModelNotAvailableError: The server does not run the model and no dimension is given.
+        NotCalibratedError: A check compares faces, and nothing tells when two are one person.
     """
     name, _, version = model.partition("@")
     message = pb.Gallery(
@@ -70,6 +79,9 @@ def create_gallery(
         ),
         threshold=threshold,
         mate_loss_bound=mate_loss_bound,
+        enrolment_gate=_gate(
+            quality=quality_check, duplicate=duplicate_check, mismatch=mismatch_check
+        ),
     )
     gallery_name(gallery)
     request = pb.CreateGalleryRequest(
@@ -128,6 +140,9 @@ def update_gallery(
     threshold: float | Unset | None = UNSET,
     score_fusion: ScoreFusion | str | Unset = UNSET,
     mate_loss_bound: float | Unset = UNSET,
+    quality_check: QualityCheck | Unset = UNSET,
+    duplicate_check: IdentityCheck | Unset = UNSET,
+    mismatch_check: IdentityCheck | Unset = UNSET,
     etag: str = "",
     timeout: float | None = None,
 ) -> Call[Gallery]:
@@ -140,13 +155,19 @@ def update_gallery(
         score_fusion: How several faces of one identity make one score.
         mate_loss_bound: Fraction of the mates that the compact scan may lose; 0 for the
             server's default.
+        quality_check: Whether a face is good enough to be enrolled.
+        duplicate_check: Whether its person is enrolled under another id.
+        mismatch_check: Whether it looks like the other faces of its identity.
         etag: If given, the update happens only when the gallery still has this etag.
         timeout: Seconds; None means the client's default.
 
     Raises:
         EtagMismatchError: The gallery changed since it was read.
         GalleryNotFoundError: There is none of this id.
+        NotCalibratedError: A check compares faces, and nothing tells when two are one person.
     """
+    checks = {"quality": quality_check, "duplicate": duplicate_check, "mismatch": mismatch_check}
+    asked = {key: check for key, check in checks.items() if not isinstance(check, Unset)}
     fields: dict[str, Any] = {
         "display_name": display_name,
         "threshold": threshold,
@@ -157,8 +178,10 @@ def update_gallery(
     }
     given = {key: value for key, value in fields.items() if value is not UNSET}
     request = pb.UpdateGalleryRequest(
-        gallery=pb.Gallery(name=gallery_name(gallery), etag=etag, **given),
-        update_mask=FieldMask(paths=list(given)),
+        gallery=pb.Gallery(
+            name=gallery_name(gallery), etag=etag, enrolment_gate=_gate(**asked), **given
+        ),
+        update_mask=FieldMask(paths=[*given, *(f"enrolment_gate.{key}" for key in asked)]),
     )
     return call(
         "GalleryService/UpdateGallery",
@@ -167,6 +190,17 @@ def update_gallery(
         lambda answer: convert.gallery(answer.gallery),
         timeout,
     )
+
+
+def _gate(**checks: QualityCheck | IdentityCheck | None) -> pb.EnrolmentGate | None:
+    given = {key: check for key, check in checks.items() if check is not None}
+    messages: dict[str, Any] = {
+        key: convert_gate.quality_message(check)
+        if isinstance(check, QualityCheck)
+        else convert_gate.identity_message(check)
+        for key, check in given.items()
+    }
+    return pb.EnrolmentGate(**messages) if messages else None
 
 
 def _fusion(fusion: ScoreFusion) -> pb.ScoreFusion.ValueType:

@@ -14,6 +14,7 @@ from visagedb._cli import (
     _gallery,
     _identity,
     _operation,
+    _quarantine,
     _search,
 )
 from visagedb._cli._exit import ExitCode
@@ -56,6 +57,7 @@ _OWN: Final = frozenset(
         "identify",
         "identity",
         "operation",
+        "quarantine",
         "verify",
     }
 )
@@ -104,7 +106,7 @@ def build(arguments: list[str]) -> typer.Typer:
     commands = (argument for argument in arguments if argument in EXPECTED or argument in _OWN)
     if next(commands, None) not in _OWN:
         add_plugins(app)
-    for module in (_gallery, _identity, _face, _clusters, _operation):
+    for module in (_gallery, _identity, _face, _clusters, _operation, _quarantine):
         app.add_typer(module.app)
     for register in (_enroll.register, _search.register, _cluster.register):
         register(app)

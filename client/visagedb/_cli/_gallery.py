@@ -5,11 +5,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from visagedb._cli import _audit, _calibration
+from visagedb._cli import _audit, _calibration, _gate
 from visagedb._cli._calibration import summary
 from visagedb._cli._options import FusionOption, GalleryArgument
 from visagedb._cli._session import Session, command
 from visagedb._cli._tables import facts, listing, when
+from visagedb._gate import IdentityCheck, QualityCheck
 from visagedb._resources import Gallery, GalleryStats, SearchStats
 from visagedb._values import UNSET, SearchState
 
@@ -47,6 +48,15 @@ def create(
             help="Fraction of the mates that the compact scan may lose; 0 for the default, 0.001."
         ),
     ] = 0.0,
+    low_quality: _gate.LowQualityOption = None,
+    min_quality: _gate.MinQualityOption = None,
+    refuse_for: _gate.RefuseForOption = None,
+    duplicates: _gate.DuplicatesOption = None,
+    duplicate_threshold: _gate.DuplicateThresholdOption = None,
+    duplicate_rate: _gate.DuplicateRateOption = None,
+    mismatches: _gate.MismatchesOption = None,
+    mismatch_threshold: _gate.MismatchThresholdOption = None,
+    mismatch_rate: _gate.MismatchRateOption = None,
 ) -> None:
     """Create a gallery; its model is pinned for ever."""
     made = session.client.create_gallery(
@@ -58,6 +68,13 @@ def create(
         score_fusion=None if fusion is None else fusion.value,
         threshold=threshold,
         mate_loss_bound=mate_loss_bound,
+        quality_check=_gate.quality_check(QualityCheck(), low_quality, min_quality, refuse_for),
+        duplicate_check=_gate.identity_check(
+            IdentityCheck(), duplicates, duplicate_threshold, duplicate_rate
+        ),
+        mismatch_check=_gate.identity_check(
+            IdentityCheck(), mismatches, mismatch_threshold, mismatch_rate
+        ),
     )
     session.show({"gallery": made}, _facts(made))
 
@@ -106,13 +123,38 @@ def update(
             help="Fraction of the mates that the compact scan may lose; 0 for the default."
         ),
     ] = None,
+    low_quality: _gate.LowQualityOption = None,
+    min_quality: _gate.MinQualityOption = None,
+    refuse_for: _gate.RefuseForOption = None,
+    duplicates: _gate.DuplicatesOption = None,
+    duplicate_threshold: _gate.DuplicateThresholdOption = None,
+    duplicate_rate: _gate.DuplicateRateOption = None,
+    mismatches: _gate.MismatchesOption = None,
+    mismatch_threshold: _gate.MismatchThresholdOption = None,
+    mismatch_rate: _gate.MismatchRateOption = None,
 ) -> None:
     """Change settings of a gallery; what is not given stays as it is."""
     if no_threshold and threshold is not None:
         raise typer.BadParameter("give a threshold or --no-threshold, not both")
     keep_threshold = threshold is None and not no_threshold
+    old = session.client.get_gallery(gallery)
+    quality = _gate.quality_check(old.quality_check, low_quality, min_quality, refuse_for)
+    duplicate = _gate.identity_check(
+        old.duplicate_check, duplicates, duplicate_threshold, duplicate_rate
+    )
+    mismatch = _gate.identity_check(
+        old.mismatch_check, mismatches, mismatch_threshold, mismatch_rate
+    )
+    checked = (quality, duplicate, mismatch) != (
+        old.quality_check, old.duplicate_check, old.mismatch_check
+    )  # fmt: skip
     changed = session.client.update_gallery(
         gallery,
+        quality_check=UNSET if quality == old.quality_check else quality,
+        duplicate_check=UNSET if duplicate == old.duplicate_check else duplicate,
+        mismatch_check=UNSET if mismatch == old.mismatch_check else mismatch,
+        # What is not given was read before.
+        etag=old.etag if checked else "",
         display_name=UNSET if display_name is None else display_name,
         threshold=UNSET if keep_threshold else threshold,
         score_fusion=UNSET if fusion is None else fusion.value,
@@ -155,6 +197,9 @@ def _facts(gallery: Gallery, stats: GalleryStats | None = None) -> Table:
         "flip averaging": "on" if gallery.flip_averaging else "off",
         "score fusion": gallery.score_fusion.value.replace("_", " "),
         "threshold": "the model's" if gallery.threshold is None else f"{gallery.threshold:.3f}",
+        "low quality": _gate.quality_text(gallery.quality_check),
+        "duplicates": _gate.identity_text(gallery.duplicate_check),
+        "mismatches": _gate.identity_text(gallery.mismatch_check),
         "people": f"{gallery.identity_count:,}",
         "faces": f"{gallery.face_count:,}"
         + (f", {gallery.loose_face_count:,} of them loose" if gallery.loose_face_count else ""),
@@ -162,6 +207,8 @@ def _facts(gallery: Gallery, stats: GalleryStats | None = None) -> Table:
         "updated": when(gallery.update_time),
     }
     if stats is not None:
+        if stats.quarantined_face_count:
+            rows["quarantine"] = f"{stats.quarantined_face_count:,} faces"
         rows["search"] = _search_state(stats.search)
         rows["search memory"] = f"{stats.search.memory_bytes / 1e6:,.1f} MB"
         rows["storage"] = f"{stats.storage_used_bytes / 1e6:,.1f} MB used"

@@ -161,8 +161,8 @@ class GateFinding(google.protobuf.message.Message):
     threshold: builtins.float
     """What the score was compared with."""
     identity: builtins.str
-    """The other identity: of a duplicate the person's other id; of a mismatch whom the face
-    resembles more, if anybody. "galleries/{gallery}/identities/{identity}".
+    """The other identity: of a duplicate the person's other id; of a mismatch who the face may
+    be, if anybody enrolled. "galleries/{gallery}/identities/{identity}".
     """
     face: builtins.str
     """The face of it that is most similar."""

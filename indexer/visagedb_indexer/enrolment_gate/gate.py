@@ -115,21 +115,17 @@ class EnrolmentGate:
     ) -> list[Compared | None]:
         with self._store.read() as view:
             owners = [view.find_identity(new.identity_id) for new in faces]
-            open_places = [
-                place
+            asked = [
+                (place, vectors[place])
                 for place, (new, owner) in enumerate(zip(faces, owners, strict=True))
-                if not isinstance(vectors[place], IndexerError)
-                and not _is_there(view, new, owner, mode)
+                if not _is_there(view, new, owner, mode)
             ]
-        probes = [vectors[place] for place in open_places]
-        answers = self._host.identify_many(
-            [probe for probe in probes if not isinstance(probe, IndexerError)], _OPTIONS
-        )
+        probes = [(place, one) for place, one in asked if not isinstance(one, IndexerError)]
         compared: list[Compared | None] = [None] * len(faces)
-        for place, answer in zip(open_places, answers, strict=True):
-            vector = vectors[place]
-            assert not isinstance(vector, IndexerError)
-            compared[place] = self._found(vector, owners[place], answer)
+        if probes:
+            answers = self._host.identify_many([vector for _, vector in probes], _OPTIONS)
+            for (place, vector), answer in zip(probes, answers, strict=True):
+                compared[place] = self._found(vector, owners[place], answer)
         return compared
 
     def _found(

@@ -171,7 +171,8 @@ class Verdicts:
         threshold = self._threshold(trial, check.threshold, check.max_false_positive_rate)
         if own >= threshold:
             return []
-        likelier = other if other is not None and other.score > own else None
+        # A stranger resembles somebody, too; only whom it may be is worth naming.
+        likelier = other if other is not None and other.score >= threshold else None
         return [
             GateFinding(
                 GateReason.IDENTITY_MISMATCH, check.action, own, threshold,
@@ -229,5 +230,5 @@ def _sentence(finding: GateFinding) -> str:
             f"the person is enrolled as {finding.identity_id!r} already: the score is "
             f"{finding.score:.3f}, the gallery's limit {finding.threshold:.3f}"
         )
-    resembles = f"; it resembles {finding.identity_id!r} more" if finding.identity_id else ""
+    resembles = f"; it may be {finding.identity_id!r}" if finding.identity_id else ""
     return f"the face does not look like its identity: its score is {figures}{resembles}"
