@@ -11,6 +11,7 @@ import pytest
 from google.longrunning import operations_pb2
 
 from visagedb.v1 import (
+    access_pb2,
     clusters_pb2,
     galleries_pb2,
     gallery_audits_pb2,
@@ -139,6 +140,7 @@ def test_the_top_folders_are_no_packages(folder: Path) -> None:
         (search_pb2, "SearchService", services.SearchService),
         (clusters_pb2, "ClusterService", services.ClusterService),
         (gallery_audits_pb2, "GalleryAuditService", services.GalleryAuditService),
+        (access_pb2, "AccessService", services.AccessService),
         (operations_pb2, "Operations", services.OperationsService),
     ],
 )

@@ -11,6 +11,7 @@ Start a server with ``visagedb serve --data DIR``, then:
         print(result.match)
 """
 
+from visagedb._access import ApiKey, Caller, NewApiKey
 from visagedb._answers import (
     Candidate,
     Cluster,
@@ -126,6 +127,7 @@ from visagedb._resources import (
     MateLoss,
     SearchStats,
 )
+from visagedb._security import Tls
 from visagedb._values import (
     UNSET,
     Box,
@@ -140,6 +142,7 @@ from visagedb._values import (
     ModelIdentity,
     Point,
     Quality,
+    Role,
     ScoreFusion,
     SearchState,
     Template,
@@ -153,12 +156,14 @@ __all__ = [
     "DEFAULT_ADDRESS",
     "UNSET",
     "AlreadyExistsError",
+    "ApiKey",
     "AsyncClient",
     "AsyncOperation",
     "Box",
     "BulkProgress",
     "Calibration",
     "CalibrationNotFoundError",
+    "Caller",
     "Candidate",
     "Change",
     "ChangeKind",
@@ -241,6 +246,7 @@ __all__ = [
     "ModelIdentity",
     "ModelMismatchError",
     "ModelNotAvailableError",
+    "NewApiKey",
     "NoFaceError",
     "NotCalibratedError",
     "NotFoundError",
@@ -263,6 +269,7 @@ __all__ = [
     "RequestCancelledError",
     "RequestIdReusedError",
     "ResourceExhaustedError",
+    "Role",
     "ScoreFusion",
     "ScoreTail",
     "SearchState",
@@ -274,6 +281,7 @@ __all__ = [
     "SuspectedDuplicate",
     "Template",
     "ThresholdSource",
+    "Tls",
     "UnauthenticatedError",
     "UnavailableError",
     "Unset",

@@ -69,6 +69,11 @@ def service_config() -> str:
     return json.dumps({"methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}]})
 
 
+def is_loopback(address: str) -> bool:
+    """Whether an address is on this machine."""
+    return address.startswith(_LOOPBACK)
+
+
 def channel_options(address: str) -> list[tuple[str, int | str]]:
     """Options for a channel to the address."""
     options: list[tuple[str, int | str]] = [
@@ -85,6 +90,6 @@ def channel_options(address: str) -> list[tuple[str, int | str]]:
         ("grpc.per_rpc_retry_buffer_size", MESSAGE_BYTES_MAX),
         ("grpc.service_config", service_config()),
     ]
-    if address.startswith(_LOOPBACK):
+    if is_loopback(address):
         options.append(("grpc.enable_http_proxy", 0))
     return options

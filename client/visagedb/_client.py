@@ -11,6 +11,7 @@ import grpc
 
 from visagedb import _bulk as bulk
 from visagedb._answers import ProbeResult
+from visagedb._api import access as access_api
 from visagedb._api import audits as audits_api
 from visagedb._api import calibrations as calibrations_api
 from visagedb._api import changes as changes_api
@@ -27,6 +28,7 @@ from visagedb._channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, channel_
 from visagedb._errors import RequestCancelledError, ServerUnreachableError, VisageError
 from visagedb._methods import as_method
 from visagedb._operation import Operation
+from visagedb._security import Security, Tls, security
 from visagedb._streaming import BlockingStream
 from visagedb._translate import error_from_rpc
 from visagedb._values import FaceSelection
@@ -43,17 +45,18 @@ class _Connection:
         address: str = DEFAULT_ADDRESS,
         *,
         timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
-        credentials: grpc.ChannelCredentials | None = None,
+        security: Security,
     ) -> None:
         self.address = address
         self.timeout = timeout
-        options = channel_options(address)
+        self._security = security
+        credentials, options = security.credentials, channel_options(address)
         self._channel = (
             grpc.insecure_channel(address, options=options)
             if credentials is None
             else grpc.secure_channel(address, credentials, options=options)
         )
-        self._callables: dict[str, grpc.UnaryUnaryMultiCallable[Any, Any]] = {}
+        self._callables: dict[str, Callable[..., Any]] = {}
         self._closed = False
 
     def run(self, call: Call[T]) -> T:
@@ -61,10 +64,12 @@ class _Connection:
             raise RuntimeError("this client is closed")
         method = self._callables.get(call.path)
         if method is None:
-            method = self._channel.unary_unary(
-                call.path,
-                request_serializer=type(call.request).SerializeToString,
-                response_deserializer=call.response_type.FromString,
+            method = self._security.signed(
+                self._channel.unary_unary(
+                    call.path,
+                    request_serializer=type(call.request).SerializeToString,
+                    response_deserializer=call.response_type.FromString,
+                )
             )
             self._callables[call.path] = method
         timeout = self.timeout if call.timeout is None else call.timeout
@@ -82,7 +87,7 @@ class _Connection:
             request_serializer=lambda request: request.SerializeToString(),
             response_deserializer=stream.response_type.FromString,
         )
-        return BlockingStream(stream, self.address).run(method)
+        return BlockingStream(stream, self.address).run(self._security.signed(method))
 
     def close(self) -> None:
         self._closed = True
@@ -140,8 +145,15 @@ class Client:
     Args:
         address: ``host:port`` or ``unix:path``.
         timeout: Seconds for each call unless the call says otherwise; None for no limit.
-        credentials: Transport credentials, see `grpc.ssl_channel_credentials`; None for
-            an unencrypted connection.
+        api_key: What the server knows this client by; None for that of the environment,
+            VISAGEDB_API_KEY.
+        tls: How to encrypt; True for certificates of the public authorities. None for what
+            the environment says (VISAGEDB_CA, VISAGEDB_CLIENT_CERT, VISAGEDB_CLIENT_KEY).
+        credentials: Transport credentials of gRPC, instead of `tls`.
+
+    Raises:
+        InvalidArgumentError: The key would travel unencrypted to another machine; `tls=False`
+            allows that.
     """
 
     def __init__(
@@ -149,9 +161,13 @@ class Client:
         address: str = DEFAULT_ADDRESS,
         *,
         timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
+        api_key: str | None = None,
+        tls: Tls | bool | None = None,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        self._connection = _Connection(address, timeout=timeout, credentials=credentials)
+        self._connection = _Connection(
+            address, timeout=timeout, security=security(address, api_key, tls, credentials)
+        )
 
     @property
     def address(self) -> str:
@@ -177,6 +193,10 @@ class Client:
         return f"<visagedb.Client {self.address}>"
 
     health = _method(health_api.health)
+    get_caller = _method(access_api.get_caller)
+    create_api_key = _method(access_api.create_api_key)
+    list_api_keys = _listing(access_api.list_api_keys)
+    revoke_api_key = _method(access_api.revoke_api_key)
 
     create_gallery = _method(galleries_api.create_gallery)
     get_gallery = _method(galleries_api.get_gallery)

@@ -50,6 +50,21 @@ class FaceScope(StrEnum):
     ALL = "all"
 
 
+class Role(StrEnum):
+    """What an API key is for."""
+
+    READER = "reader"
+    """Searches, and reads what is stored, but for templates."""
+    ENROLLER = "enroller"
+    """Also changes the people of a gallery."""
+    ADMIN = "admin"
+    """Everything."""
+    AUDITOR = "auditor"
+    """Reads the audit log and the list of keys, and no face."""
+    UNKNOWN = "unknown"
+    """What a newer server may say; it cannot be given."""
+
+
 class Decision(StrEnum):
     """On which side of the threshold the best score lies."""
 

@@ -175,6 +175,17 @@ SIDECAR_BYTES_MAX: Final = 64 * KIB
 PATH_BYTES_MAX: Final = 4096
 EXPORT_ROWS_PER_GROUP: Final = 8192
 
+# Access
+API_KEYS_MAX: Final = 10_000
+"""Also those that are revoked or expired: what they did is in the audit log."""
+API_KEY_GALLERIES_MAX: Final = 900
+WRONG_KEYS_BURST: Final = 10
+"""Wrong keys from one host that are answered one by one; then they are damped."""
+WRONG_KEY_SECONDS: Final = 6.0
+"""After so long a host may send one wrong key more."""
+WRONG_KEY_HOSTS_MAX: Final = 4096
+"""Hosts that are remembered; the one that was quiet for longest is forgotten."""
+
 # Clustering
 CLUSTER_EDITS_MAX: Final = 10_000
 """Joins and splits by hand in one clustering."""
@@ -204,3 +215,4 @@ assert BLOCK_BYTES >= VECTOR_DIMENSION_MAX * 4
 assert GALLERIES_MAX * MAP_BYTES_GALLERY + MAP_BYTES_CATALOGUE < ADDRESS_SPACE_BYTES
 assert LABEL_KEY_LENGTH_MAX + LABEL_VALUE_BYTES_MAX + 6 <= KEY_BYTES_MAX
 assert ID_LENGTH_MAX + 4 <= KEY_BYTES_MAX
+assert API_KEY_GALLERIES_MAX <= GALLERIES_MAX

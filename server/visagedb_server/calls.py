@@ -57,7 +57,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         try:
             admission = self._gate.admit(details.method, details.invocation_metadata)
         except IndexerError as error:
-            return _refusal(details.method, error)
+            return self._refusal(details.method, error)
         set_caller(admission.caller)
         if handler.unary_unary is not None and not admission.rule.public:
             return grpc.unary_unary_rpc_method_handler(
@@ -74,16 +74,17 @@ class CallInterceptor(grpc.ServerInterceptor):
         # Health and reflection have errors of their own, and see nothing that is stored.
         return handler
 
+    def _refusal(self, method: str, error: IndexerError) -> Handler:
+        """Answers a call that is not let in, of whatever kind, and reads nothing of it."""
 
-def _refusal(method: str, error: IndexerError) -> Handler:
-    """Answers a call that is not let in, of whatever kind, and reads nothing of it."""
+        def refuse(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            answer = self._gate.damped(error, context.peer())
+            if answer is error:
+                _log(method, 0.0, error)
+            abort(context, answer)
+            yield
 
-    def refuse(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        _log(method, 0.0, error)
-        abort(context, error)
-        yield
-
-    return grpc.stream_stream_rpc_method_handler(refuse)
+        return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def unexpected(method: str) -> IndexerError:
@@ -156,7 +157,7 @@ def _readable(requests: Iterator[Any], admission: Admission) -> Iterator[Any]:
     for request in requests:
         if request is _UNREADABLE:
             raise InvalidArgumentError("a message of the stream is not of the method's type")
-        admission.check(request)
+        admission.check_item(request)
         yield request
 
 

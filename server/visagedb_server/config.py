@@ -19,6 +19,7 @@ from pydantic_settings import (
 
 from visagedb_indexer import limits
 from visagedb_server import DEFAULT_PORT
+from visagedb_server.access.tls import CertificateFiles
 
 
 class ConfigError(Exception):
@@ -36,6 +37,12 @@ class ServerConfig(BaseSettings):
     insecure: bool = Field(
         False, description="Listen beyond this machine without encryption or keys."
     )
+    tls_cert: Path | None = Field(None, description="The server's certificate chain, PEM.")
+    tls_key: Path | None = Field(None, description="The private key of the certificate, PEM.")
+    tls_client_ca: Path | None = Field(
+        None, description="Who signs the certificates that clients must have, PEM."
+    )
+    require_keys: bool = Field(False, description="Need API keys even while there are none.")
     workers: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)),
         ge=0,
@@ -77,10 +84,14 @@ class ServerConfig(BaseSettings):
 
     @model_validator(mode="after")
     def _check_exposure(self) -> "ServerConfig":
-        if not self.loopback and not self.insecure:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key belong together; give both")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca needs tls_cert and tls_key")
+        if not self.loopback and not self.insecure and self.tls_cert is None:
             raise ValueError(
-                f"{self.host} can be reached from other machines, and this release has neither "
-                "TLS nor keys; listen on 127.0.0.1, or pass --insecure if the network is yours"
+                f"{self.host} can be reached from other machines: give tls_cert and tls_key, or "
+                "listen on 127.0.0.1, or pass --insecure if the network is yours"
             )
         if self.requests_max < self.threads:
             raise ValueError("requests_max must be at least threads")
@@ -90,6 +101,18 @@ class ServerConfig(BaseSettings):
     def loopback(self) -> bool:
         """Whether only this machine can connect."""
         return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def certificates(self) -> CertificateFiles | None:
+        """Where the certificates are; None without TLS."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return CertificateFiles(self.tls_cert, self.tls_key, self.tls_client_ca)
+
+    @property
+    def keys_required(self) -> bool:
+        """Whether callers need a key even while there are none."""
+        return self.require_keys or not (self.loopback or self.insecure)
 
     @property
     def bind_address(self) -> str:

@@ -50,6 +50,11 @@ def quarantine_name(gallery: str, number: int) -> str:
     return f"galleries/{gallery}/quarantine/{number}"
 
 
+def api_key_name(key: str) -> str:
+    """``apiKeys/{key}``."""
+    return f"apiKeys/{key}"
+
+
 def operation_name(operation: str) -> str:
     """``operations/{operation}``."""
     return f"operations/{operation}"
@@ -132,6 +137,11 @@ def parse_quarantine(name: str) -> tuple[str, int]:
     return gallery, int(number)
 
 
+def parse_api_key(name: str) -> str:
+    """The API key's id."""
+    return _parse(name, "apiKeys")[0]
+
+
 def parse_operation(name: str) -> str:
     """The operation's id."""
     return _parse(name, "operations")[0]
@@ -148,6 +158,7 @@ _SINGULAR = {
     "calibrations": "calibration",
     "audits": "audit",
     "operations": "operation",
+    "apiKeys": "key",
 }
 
 

@@ -10,6 +10,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from visagedb.v1 import (
+    access_pb2,
+    access_pb2_grpc,
     clusters_pb2,
     clusters_pb2_grpc,
     galleries_pb2,
@@ -25,13 +27,17 @@ from visagedb.v1 import (
 )
 from visagedb_indexer import limits
 from visagedb_indexer.database import Database
-from visagedb_indexer.errors import UnavailableError
+from visagedb_indexer.errors import FailedPreconditionError, UnavailableError
+from visagedb_indexer.store import Catalogue
 from visagedb_server.access import Gate
+from visagedb_server.access.keys import ApiKeys
+from visagedb_server.access.tls import ReloadingCertificates
 from visagedb_server.calls import CallInterceptor
 from visagedb_server.config import ServerConfig
 from visagedb_server.extraction import Extractor
 from visagedb_server.operations import Operations
 from visagedb_server.services import (
+    AccessService,
     ClusterService,
     GalleryAuditService,
     GalleryService,
@@ -54,6 +60,7 @@ SERVICES: Final = tuple(
         clusters_pb2.DESCRIPTOR.services_by_name["ClusterService"],
         gallery_audits_pb2.DESCRIPTOR.services_by_name["GalleryAuditService"],
         quarantine_pb2.DESCRIPTOR.services_by_name["QuarantineService"],
+        access_pb2.DESCRIPTOR.services_by_name["AccessService"],
         operations_pb2.DESCRIPTOR.services_by_name["Operations"],
     )
 )
@@ -77,15 +84,27 @@ class Server:
         # The cards are read once the data directory is ours.
         self._database = Database(config.data, lambda model: self.extractor.thresholds(model))
         try:
+            self.keys = ApiKeys(self._database.catalogue)
+            self._check_keys()
+            self._certificates = (
+                None if config.certificates is None else ReloadingCertificates(config.certificates)
+            )
             self.extractor = Extractor(config)
         except BaseException:
             self._database.close()
             raise
         self._operations = Operations(self._database.catalogue)
-        self._gate = Gate(self._operations.gallery_of)
+        self._gate = Gate(self.keys, self._operations.gallery_of, require_keys=config.keys_required)
         self._health = health.HealthServicer(experimental_non_blocking=True)
         self._grpc = self._build()
         self.port = self._listen()
+
+    def _check_keys(self) -> None:
+        if self._config.keys_required and not self.keys.usable_admin:
+            raise FailedPreconditionError(
+                "keys are needed, and there is no valid admin key yet; make the first with "
+                f"visagedb keys create --data {self._config.data} --role admin"
+            )
 
     def _build(self) -> grpc.Server:
         config = self._config
@@ -130,6 +149,7 @@ class Server:
             ),
             server,
         )
+        access_pb2_grpc.add_AccessServiceServicer_to_server(AccessService(self.keys), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(
             (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
@@ -137,13 +157,21 @@ class Server:
         return server
 
     def _listen(self) -> int:
+        address = self._config.bind_address
         try:
-            return int(self._grpc.add_insecure_port(self._config.bind_address))
+            if self._certificates is None:
+                return int(self._grpc.add_insecure_port(address))
+            return int(self._grpc.add_secure_port(address, self._certificates.credentials))
         except RuntimeError as error:
             self._close_parts()
             raise UnavailableError(
                 f"cannot listen on {self._config.bind_address}; is the port taken?"
             ) from error
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Of the data directory."""
+        return self._database.catalogue
 
     @property
     def address(self) -> str:
@@ -158,11 +186,18 @@ class Server:
         for service in ("", *SERVICES):
             self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         _LOG.info("listening", address=self.address, data=str(self._config.data))
-        if not self._config.loopback:
-            _LOG.warning(
-                "this server can be reached from other machines, unencrypted and without keys",
-                address=self.address,
-            )
+        self._warn()
+
+    def _warn(self) -> None:
+        if self._config.loopback:
+            return
+        lacking = []
+        if self._certificates is None:
+            lacking.append("everything that is sent can be read and changed on the way (no TLS)")
+        if not self._gate.needs_keys:
+            lacking.append("anybody who connects may do everything (no API keys)")
+        for what in lacking:
+            _LOG.warning(f"INSECURE: other machines reach this server, and {what}")
 
     def stop(self, grace: float | None = None) -> None:
         """Refuses new calls, lets running ones finish for `grace` seconds, closes everything.

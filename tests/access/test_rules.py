@@ -44,6 +44,8 @@ def test_the_server_has_no_service_that_is_not_looked_at() -> None:
 )
 def test_every_text_of_a_request_is_a_name_or_known_to_be_none(method: Method) -> None:
     rule = RULES[method.path]
+    if rule.scope in (Scope.SERVER, Scope.OWN, Scope.OPERATION):
+        return
     known = set(rule.names) | set(rule.ids)
     for path in method.texts():
         assert (

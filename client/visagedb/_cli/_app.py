@@ -1,6 +1,7 @@
 """The root of the command line."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Final, cast
 
 import typer
@@ -13,13 +14,21 @@ from visagedb._cli import (
     _face,
     _gallery,
     _identity,
+    _keys,
     _operation,
     _quarantine,
     _search,
 )
 from visagedb._cli._exit import ExitCode
 from visagedb._cli._plugins import EXPECTED, add_plugins, not_installed
-from visagedb._cli._session import ADDRESS_VARIABLE
+from visagedb._cli._session import ADDRESS_VARIABLE, Target
+from visagedb._security import (
+    API_KEY_VARIABLE,
+    CA_VARIABLE,
+    CERTIFICATE_VARIABLE,
+    KEY_VARIABLE,
+    Tls,
+)
 from visagedb._version import __version__
 
 # Typer brings its own copy of click in newer releases, so the base of all usage errors
@@ -29,6 +38,7 @@ _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 _SERVER_PACKAGES: Final = frozenset(
     {
         "PIL",
+        "cryptography",
         "faiss",
         "grpc_health",
         "grpc_reflection",
@@ -56,6 +66,7 @@ _OWN: Final = frozenset(
         "gallery",
         "identify",
         "identity",
+        "keys",
         "operation",
         "quarantine",
         "verify",
@@ -75,6 +86,24 @@ def _root(
         str,
         typer.Option(envvar=ADDRESS_VARIABLE, help="Server to talk to, host:port."),
     ] = DEFAULT_ADDRESS,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"File with the API key. It may also be in the environment: {API_KEY_VARIABLE}."
+        ),
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(envvar=CA_VARIABLE, help="Encrypt; this CA signed the server's certificate."),
+    ] = None,
+    client_cert: Annotated[
+        Path | None,
+        typer.Option(envvar=CERTIFICATE_VARIABLE, help="Certificate to show to the server."),
+    ] = None,
+    client_key: Annotated[
+        Path | None,
+        typer.Option(envvar=KEY_VARIABLE, help="Private key of that certificate."),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option(
@@ -87,7 +116,12 @@ def _root(
     Exit codes: 0 fine, 1 refused or partly failed, 2 wrong usage, 3 no server answers,
     4 packages are missing, 130 interrupted.
     """
-    ctx.obj = address
+    try:
+        key = None if api_key_file is None else api_key_file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"--api-key-file: {error}") from error
+    tls = Tls(ca, client_cert, client_key) if ca or client_cert else None
+    ctx.obj = Target(address, key, tls)
 
 
 def build(arguments: list[str]) -> typer.Typer:
@@ -106,7 +140,7 @@ def build(arguments: list[str]) -> typer.Typer:
     commands = (argument for argument in arguments if argument in EXPECTED or argument in _OWN)
     if next(commands, None) not in _OWN:
         add_plugins(app)
-    for module in (_gallery, _identity, _face, _clusters, _operation, _quarantine):
+    for module in (_gallery, _identity, _face, _clusters, _operation, _quarantine, _keys):
         app.add_typer(module.app)
     for register in (_enroll.register, _search.register, _cluster.register):
         register(app)

@@ -1,7 +1,9 @@
 """Commands of other packages: serve, data, models, doctor, evaluate."""
 
+from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Final
+from typing import Any, Final, cast
 
 import typer
 from rich.console import Console
@@ -37,6 +39,27 @@ def add_plugins(app: typer.Typer) -> None:
     for name in EXPECTED:
         if name not in present:
             _add_placeholder(app, name, problem)
+
+
+def local(name: str) -> Callable[..., Any]:
+    """What an installed package of the group offers for work on a data directory.
+
+    Args:
+        name: A function beside that which adds its commands.
+
+    Raises:
+        typer.Exit: There is none; what to install was said.
+    """
+    problem = ""
+    for entry in entry_points(group=GROUP):
+        try:
+            function = getattr(import_module(entry.module), name, None)
+        except ImportError as error:
+            problem = str(error).partition("\n")[0]
+        else:
+            if callable(function):
+                return cast("Callable[..., Any]", function)
+    raise typer.Exit(not_installed("work on a data directory", problem))
 
 
 def not_installed(what: str, problem: str = "") -> ExitCode:

@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from visagedb._cli._exit import ExitCode, show_error
 from visagedb._cli._plain import plain
 from visagedb._client import Client
 from visagedb._errors import VisageError
+from visagedb._security import Tls
 
 ADDRESS_VARIABLE = "VISAGEDB_ADDRESS"
 
@@ -29,6 +31,21 @@ JsonOption = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which server to talk to, and how; what the root of the command line was given.
+
+    Attributes:
+        address: Where it is.
+        api_key: None for that of the environment.
+        tls: None for what the environment says.
+    """
+
+    address: str = DEFAULT_ADDRESS
+    api_key: str | None = field(default=None, repr=False)
+    tls: Tls | None = None
+
+
 class Session:
     """One run of a command.
 
@@ -39,8 +56,9 @@ class Session:
         err: Standard error, for progress and warnings.
     """
 
-    def __init__(self, address: str, *, as_json: bool) -> None:
-        self.address = address
+    def __init__(self, target: Target, *, as_json: bool) -> None:
+        self._target = target
+        self.address = target.address
         self.as_json = as_json
         # Names and references are shown as they are, whatever brackets and colons they hold.
         self.out = Console(highlight=False, markup=False, emoji=False)
@@ -51,7 +69,8 @@ class Session:
     def client(self) -> Client:
         """The connection, made when it is first needed."""
         if self._client is None:
-            self._client = Client(self.address)
+            target = self._target
+            self._client = Client(target.address, api_key=target.api_key, tls=target.tls)
         return self._client
 
     def show(self, document: Any, *renderables: RenderableType) -> None:
@@ -87,7 +106,10 @@ def _with_session(function: Callable[..., None]) -> Callable[..., None]:
     def run(
         ctx: typer.Context, *, address: str | None = None, as_json: bool = False, **options: Any
     ) -> None:
-        session = Session(address or ctx.obj or DEFAULT_ADDRESS, as_json=as_json)
+        target = ctx.obj or Target()
+        if address:
+            target = replace(target, address=address)
+        session = Session(target, as_json=as_json)
         try:
             function(session, **options)
         except (VisageError, OSError) as error:

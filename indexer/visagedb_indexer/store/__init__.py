@@ -1,5 +1,6 @@
 """Durable storage in LMDB. The only room that imports ``lmdb``."""
 
+from visagedb_indexer.store.api_keys import ApiKeyRecord
 from visagedb_indexer.store.catalogue import Catalogue
 from visagedb_indexer.store.directory import DataDirectory
 from visagedb_indexer.store.gallery_store import GalleryStore
@@ -26,6 +27,7 @@ from visagedb_indexer.store.transaction import Transaction
 
 __all__ = [
     "LOOSE_NUMBER",
+    "ApiKeyRecord",
     "AuditRecord",
     "Catalogue",
     "Change",

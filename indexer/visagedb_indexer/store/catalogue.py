@@ -1,4 +1,4 @@
-"""The catalogue: which galleries there are, and the long-running operations."""
+"""The catalogue: which galleries there are, the long-running operations, and the API keys."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ from visagedb_indexer import limits
 from visagedb_indexer.errors import OperationNotFoundError
 from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store import schema
+from visagedb_indexer.store.api_keys import ApiKeyRecord
 from visagedb_indexer.store.environment import Environment, LmdbTransaction
 from visagedb_indexer.store.records import OperationRecord, Record, decode, encode
 from visagedb_indexer.store.requests import RequestReader, RequestWriter
@@ -79,6 +80,16 @@ class Catalogue:
         self.operation(operation_id)
         with self._write() as txn:
             txn.delete(operation_id.encode(), db=self._db(schema.OPERATIONS))
+
+    def put_api_key(self, record: ApiKeyRecord) -> None:
+        """Adds or replaces an API key."""
+        with self._write() as txn:
+            txn.put(record.id.encode(), encode(record), db=self._db(schema.API_KEYS))
+
+    def api_keys(self) -> list[ApiKeyRecord]:
+        """All API keys, in the order of their ids."""
+        with self._environment.read() as txn, txn.cursor(db=self._db(schema.API_KEYS)) as cursor:
+            return [decode(data, ApiKeyRecord) for data in cursor.iternext(values=True, keys=False)]
 
     @contextmanager
     def _write(self) -> Iterator[LmdbTransaction]:

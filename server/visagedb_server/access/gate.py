@@ -1,32 +1,49 @@
 """The gate: every call passes it before its handler runs, and each item of a stream again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
+from visagedb_indexer import limits
+from visagedb_indexer.errors import IndexerError
 from visagedb_server import names
-from visagedb_server.access.caller import TRUSTED, Caller
+from visagedb_server.access.caller import NOBODY, TRUSTED, Caller
+from visagedb_server.access.damping import WrongKeys
 from visagedb_server.access.errors import (
+    ApiKeyInvalidError,
+    ApiKeyMissingError,
     GalleryNotGrantedError,
     NoAccessRuleError,
     RoleNotSufficientError,
+    TooManyWrongKeysError,
 )
+from visagedb_server.access.keys import ApiKeys, Metadata
 from visagedb_server.access.roles import Permission
 from visagedb_server.access.rules import RULES, Rule, Scope
-
-Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 
 class Gate:
     """Decides who may pass.
 
     Args:
+        keys: The API keys.
         gallery_of_operation: Id of the gallery of a long-running operation by its own id; empty
             for one of the whole server.
+        require_keys: Whether a key is needed even while there are none.
     """
 
-    def __init__(self, gallery_of_operation: Callable[[str], str]) -> None:
+    def __init__(
+        self, keys: ApiKeys, gallery_of_operation: Callable[[str], str], *, require_keys: bool
+    ) -> None:
+        self._keys = keys
         self._gallery_of_operation = gallery_of_operation
+        self._require_keys = require_keys
+        self._wrong_keys = WrongKeys()
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether callers need a key."""
+        return self._require_keys or self._keys.exist
 
     def admit(self, method: str, metadata: Metadata) -> "Admission":
         """Lets a call through as far as that can be said without its request.
@@ -37,15 +54,43 @@ class Gate:
 
         Raises:
             NoAccessRuleError: The method has no rule.
+            UnauthenticatedError: A key is needed, and there is none, or one that is not valid.
             RoleNotSufficientError: The caller's role does not include it.
         """
         rule = RULES.get(method)
         if rule is None:
             raise NoAccessRuleError(f"{method} has no rule in access/rules.py, so nobody may")
-        caller = TRUSTED
+        if rule.public:
+            return Admission(self, rule, NOBODY, method)
+        caller = self._keys.authenticate(metadata) if self.needs_keys else TRUSTED
         if rule.needs is not None:
             _check_permission(caller, rule.needs, method)
         return Admission(self, rule, caller, method)
+
+    def damped(self, error: IndexerError, peer: str) -> IndexerError:
+        """What the sender of a call that was not let in is told.
+
+        Args:
+            error: What `admit` raised.
+            peer: As gRPC names it.
+        """
+        if not isinstance(error, ApiKeyInvalidError) or self._wrong_keys.admit(peer):
+            return error
+        return TooManyWrongKeysError(
+            "too many wrong keys; a right one is taken at any time",
+            {"retry_seconds": f"{limits.WRONG_KEY_SECONDS:g}"},
+        )
+
+    def check_again(self, caller: Caller) -> None:
+        """Looks whether the caller of a stream is still let in.
+
+        Raises:
+            UnauthenticatedError: Its key was revoked or has expired, or keys are needed by now.
+        """
+        if caller.key_id:
+            self._keys.check_valid(caller.key_id)
+        elif self.needs_keys:
+            raise ApiKeyMissingError("by now this server needs an API key")
 
     def check_operation(self, caller: Caller, name: str, needs: Permission, method: str) -> None:
         """Checks a call about a long-running operation.
@@ -75,8 +120,17 @@ class Admission:
     caller: Caller
     method: str
 
+    def check_item(self, request: Any) -> None:
+        """Checks one item of a stream, as `check` does, and whether the key is still valid.
+
+        Raises:
+            UnauthenticatedError: It is not.
+        """
+        self._gate.check_again(self.caller)
+        self.check(request)
+
     def check(self, request: Any) -> None:
-        """Checks one request: that of a call, or one item of a stream.
+        """Checks one request.
 
         Raises:
             GalleryNotGrantedError: It is about a gallery that the caller was not given.

@@ -156,6 +156,13 @@ _GALLERY_AUDITS: Final = {
     "ListGalleryAuditFindings": Rule(_READ, ("parent",)),
 }
 
+_ACCESS: Final = {
+    "CreateApiKey": Rule(_ADMINISTER, scope=Scope.SERVER),
+    "ListApiKeys": Rule(_AUDIT, scope=Scope.SERVER),
+    "RevokeApiKey": Rule(_ADMINISTER, scope=Scope.SERVER),
+    "GetCaller": Rule(None, scope=Scope.OWN),
+}
+
 _OPERATIONS: Final = {
     "ListOperations": Rule(_READ, scope=Scope.OWN),
     "GetOperation": Rule(_READ, scope=Scope.OPERATION),
@@ -174,6 +181,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "visagedb.v1.SearchService": _SEARCH,
     "visagedb.v1.ClusterService": _CLUSTERS,
     "visagedb.v1.GalleryAuditService": _GALLERY_AUDITS,
+    "visagedb.v1.AccessService": _ACCESS,
     "google.longrunning.Operations": _OPERATIONS,
     "grpc.health.v1.Health": _HEALTH,
     "grpc.reflection.v1alpha.ServerReflection": _REFLECTION,

@@ -33,6 +33,7 @@ _PACKAGES: Final = (
     ("grpc_health.v1.health_pb2_grpc", "grpcio-health-checking", "server"),
     ("grpc_reflection.v1alpha.reflection", "grpcio-reflection", "server"),
     ("grpc_status.rpc_status", "grpcio-status", "server"),
+    ("cryptography", "cryptography", "server"),
     ("lmdb", "lmdb", "server"),
     ("msgspec", "msgspec", "server"),
     ("xxhash", "xxhash", "server"),

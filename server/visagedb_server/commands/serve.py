@@ -30,7 +30,19 @@ def serve(
     device: Annotated[str | None, typer.Option(help="cpu or cuda [cpu].")] = None,
     insecure: Annotated[
         bool | None,
-        typer.Option("--insecure", help="Allow an address that other machines can reach."),
+        typer.Option(
+            "--insecure", help="Let other machines reach the server without TLS and keys."
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="The server's certificate chain, PEM; reread on change.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="Clients need a certificate signed by this CA, PEM.")
+    ] = None,
+    require_keys: Annotated[
+        bool | None, typer.Option("--require-keys", help="Need API keys even before there are any.")
     ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error [info].")
@@ -62,6 +74,10 @@ def serve(
         precision=precision,
         device=device,
         insecure=insecure,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
+        require_keys=require_keys,
         log_level=log_level,
         log_format=log_format,
     )

@@ -1,5 +1,6 @@
 """The gRPC services: thin, each translates between the wire and the indexer."""
 
+from visagedb_server.services.access import AccessService
 from visagedb_server.services.clusters import ClusterService
 from visagedb_server.services.galleries import GalleryService
 from visagedb_server.services.gallery_audits import GalleryAuditService
@@ -9,6 +10,7 @@ from visagedb_server.services.quarantine import QuarantineService
 from visagedb_server.services.search import SearchService
 
 __all__ = [
+    "AccessService",
     "ClusterService",
     "GalleryAuditService",
     "GalleryService",
