@@ -12,6 +12,7 @@ from google.longrunning import operations_pb2
 
 from visagedb.v1 import (
     access_pb2,
+    audit_log_pb2,
     clusters_pb2,
     galleries_pb2,
     gallery_audits_pb2,
@@ -141,6 +142,7 @@ def test_the_top_folders_are_no_packages(folder: Path) -> None:
         (clusters_pb2, "ClusterService", services.ClusterService),
         (gallery_audits_pb2, "GalleryAuditService", services.GalleryAuditService),
         (access_pb2, "AccessService", services.AccessService),
+        (audit_log_pb2, "AuditLogService", services.AuditLogService),
         (operations_pb2, "Operations", services.OperationsService),
     ],
 )

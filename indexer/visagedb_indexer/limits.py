@@ -185,6 +185,15 @@ WRONG_KEY_SECONDS: Final = 6.0
 """After so long a host may send one wrong key more."""
 WRONG_KEY_HOSTS_MAX: Final = 4096
 """Hosts that are remembered; the one that was quiet for longest is forgotten."""
+AUDIT_LOG_FILE_BYTES_MAX: Final = 16 * MIB
+AUDIT_LOG_FILES_MAX: Final = 256
+"""The oldest beyond this are removed, which the log says."""
+AUDIT_LOG_QUEUE_MAX: Final = 10_000
+"""Entries not yet written; when there are more, nothing that needs one is done."""
+AUDIT_LOG_SCAN_ENTRIES_MAX: Final = 200_000
+"""Looked through for one page; it then ends, maybe without having found any."""
+AUDIT_LOG_STREAM_ITEMS: Final = 1000
+"""Items of a stream of enrolments that one entry stands for."""
 
 # Clustering
 CLUSTER_EDITS_MAX: Final = 10_000

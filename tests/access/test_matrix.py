@@ -54,6 +54,7 @@ _EXPECTED: Final = {
     "visagedb.v1.AccessService": {
         "CreateApiKey": ADMINS, "ListApiKeys": AUDITORS, "RevokeApiKey": ADMINS, "GetCaller": ALL,
     },
+    "visagedb.v1.AuditLogService": {"ListAuditEntries": AUDITORS, "VerifyAuditLog": AUDITORS},
     "google.longrunning.Operations": {
         "ListOperations": READERS, "GetOperation": READERS, "WaitOperation": READERS,
         "CancelOperation": ENROLLERS, "DeleteOperation": ENROLLERS,

@@ -33,6 +33,26 @@ class Scope(Enum):
     """The whole server: a key that was given single galleries may not."""
 
 
+class Audit(Enum):
+    """How calls of a method are written into the audit log. Refusals always are."""
+
+    NONE = auto()
+    LATER = auto()
+    """By the background writer, within a second."""
+    BEFORE_ANSWER = auto()
+    """The entry is on disk before the caller is answered."""
+
+
+_AUDIT_BY_DEFAULT: Final = {
+    None: Audit.NONE,
+    Permission.READ: Audit.NONE,
+    Permission.ENROL: Audit.LATER,
+    Permission.EXPORT: Audit.BEFORE_ANSWER,
+    Permission.ADMINISTER: Audit.BEFORE_ANSWER,
+    Permission.AUDIT: Audit.LATER,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Who may call a method.
@@ -45,6 +65,8 @@ class Rule:
         scope: What the method works on.
         exports: Whether a request takes templates out, which needs that permission as well.
         public: Whether even callers without a key may.
+        audit: How calls are written into the audit log; None for what the permission says.
+        each_item: Whether each item of a stream has an entry of its own, not many together.
     """
 
     needs: Permission | None
@@ -53,6 +75,15 @@ class Rule:
     scope: Scope = Scope.GALLERIES
     exports: Callable[[Any], bool] | None = None
     public: bool = False
+    audit: Audit | None = None
+    each_item: bool = False
+
+    def audit_of(self, request: Any) -> Audit:
+        """How a call with this request is written into the audit log."""
+        audit = _AUDIT_BY_DEFAULT[self.needs] if self.audit is None else self.audit
+        if audit is Audit.NONE and self.exports is not None and self.exports(request):
+            return Audit.LATER
+        return audit
 
     def galleries(self, request: Message) -> set[str]:
         """Ids of all galleries that a request names.
@@ -60,8 +91,8 @@ class Rule:
         Raises:
             InvalidNameError: One of the names is not that of something in a gallery.
         """
-        found = {gallery_of(name) for path in self.names for name in _texts(request, path)}
-        return found.union(*(_texts(request, path) for path in self.ids))
+        found = {gallery_of(name) for path in self.names for name in texts(request, path)}
+        return found.union(*(texts(request, path) for path in self.ids))
 
 
 def gallery_of(name: str) -> str:
@@ -76,7 +107,7 @@ def gallery_of(name: str) -> str:
     return parts[1]
 
 
-def _texts(message: Any, path: str) -> Iterator[str]:
+def texts(message: Any, path: str) -> Iterator[str]:
     """The texts at a path that are not empty."""
     field, _, rest = path.partition(".")
     value = getattr(message, field)
@@ -85,10 +116,10 @@ def _texts(message: Any, path: str) -> Iterator[str]:
             yield value
     elif isinstance(value, Message):
         if message.HasField(field):
-            yield from _texts(value, rest)
+            yield from texts(value, rest)
     else:
         for one in value:
-            yield from [one] if isinstance(one, str) else _texts(one, rest)
+            yield from [one] if isinstance(one, str) else texts(one, rest)
 
 
 def _with_template(request: Any) -> bool:
@@ -113,12 +144,12 @@ _IDENTITIES: Final = {
     "GetIdentity": Rule(_READ, ("name",)),
     "ListIdentities": Rule(_READ, ("parent",)),
     "UpdateIdentity": Rule(_ENROL, ("identity.name",)),
-    "DeleteIdentity": Rule(_ENROL, ("name",)),
+    "DeleteIdentity": Rule(_ENROL, ("name",), audit=Audit.BEFORE_ANSWER),
     "EnrollFace": Rule(_ENROL, ("identity",)),
     "StreamEnrollFaces": Rule(_ENROL, ("request.identity",)),
     "GetFace": Rule(_READ, ("name",), exports=_with_template),
     "ListFaces": Rule(_READ, ("parent",), exports=_with_template),
-    "DeleteFace": Rule(_ENROL, ("name",)),
+    "DeleteFace": Rule(_ENROL, ("name",), audit=Audit.BEFORE_ANSWER),
     "EnrollLooseFaces": Rule(_ENROL, ("gallery",)),
     "MoveFaces": Rule(_ENROL, ("faces", "destination")),
     "MergeIdentities": Rule(_ENROL, ("destination", "sources")),
@@ -128,12 +159,14 @@ _IDENTITIES: Final = {
 }
 
 _SEARCH: Final = {
-    "Identify": Rule(_READ, ("gallery", "probe.face")),
-    "StreamIdentify": Rule(_READ, ("request.gallery", "request.probe.face")),
-    "FindFaces": Rule(_READ, ("gallery", "probe.face")),
-    "Verify": Rule(_READ, ("gallery", "probe.face", "other.face", "identity")),
+    "Identify": Rule(_READ, ("gallery", "probe.face"), audit=Audit.LATER),
+    "StreamIdentify": Rule(
+        _READ, ("request.gallery", "request.probe.face"), audit=Audit.LATER, each_item=True
+    ),
+    "FindFaces": Rule(_READ, ("gallery", "probe.face"), audit=Audit.LATER),
+    "Verify": Rule(_READ, ("gallery", "probe.face", "other.face", "identity"), audit=Audit.LATER),
     "DetectFaces": Rule(_READ, scope=Scope.OPTIONAL),
-    "EmbedFaces": Rule(_READ, ("gallery",), scope=Scope.OPTIONAL),
+    "EmbedFaces": Rule(_READ, ("gallery",), scope=Scope.OPTIONAL, audit=Audit.LATER),
 }
 
 _CLUSTERS: Final = {
@@ -163,6 +196,11 @@ _ACCESS: Final = {
     "GetCaller": Rule(None, scope=Scope.OWN),
 }
 
+_AUDIT_LOG: Final = {
+    "ListAuditEntries": Rule(_AUDIT, scope=Scope.OWN),
+    "VerifyAuditLog": Rule(_AUDIT, scope=Scope.SERVER),
+}
+
 _OPERATIONS: Final = {
     "ListOperations": Rule(_READ, scope=Scope.OWN),
     "GetOperation": Rule(_READ, scope=Scope.OPERATION),
@@ -182,6 +220,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "visagedb.v1.ClusterService": _CLUSTERS,
     "visagedb.v1.GalleryAuditService": _GALLERY_AUDITS,
     "visagedb.v1.AccessService": _ACCESS,
+    "visagedb.v1.AuditLogService": _AUDIT_LOG,
     "google.longrunning.Operations": _OPERATIONS,
     "grpc.health.v1.Health": _HEALTH,
     "grpc.reflection.v1alpha.ServerReflection": _REFLECTION,

@@ -1,6 +1,7 @@
 """The gRPC services: thin, each translates between the wire and the indexer."""
 
 from visagedb_server.services.access import AccessService
+from visagedb_server.services.audit_log import AuditLogService
 from visagedb_server.services.clusters import ClusterService
 from visagedb_server.services.galleries import GalleryService
 from visagedb_server.services.gallery_audits import GalleryAuditService
@@ -11,6 +12,7 @@ from visagedb_server.services.search import SearchService
 
 __all__ = [
     "AccessService",
+    "AuditLogService",
     "ClusterService",
     "GalleryAuditService",
     "GalleryService",
