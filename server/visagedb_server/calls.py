@@ -12,6 +12,7 @@ from google.rpc import code_pb2
 from visagedb_indexer.errors import IndexerError, InvalidArgumentError, NotSupportedError
 from visagedb_server.access import Admission, Gate
 from visagedb_server.access.caller import set_caller
+from visagedb_server.audit_log.recorder import Recorder, StreamRecorder
 from visagedb_server.errors import abort, code_of, status_of
 
 _LOG = structlog.get_logger("visagedb.calls")
@@ -40,10 +41,12 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     Args:
         gate: Decides who may call what.
+        recorder: Tells the audit log.
     """
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, recorder: Recorder) -> None:
         self._gate = gate
+        self._recorder = recorder
 
     def intercept_service(
         self,
@@ -61,13 +64,13 @@ class CallInterceptor(grpc.ServerInterceptor):
         set_caller(admission.caller)
         if handler.unary_unary is not None and not admission.rule.public:
             return grpc.unary_unary_rpc_method_handler(
-                _guarded(handler.unary_unary, admission),
+                _guarded(handler.unary_unary, admission, self._recorder),
                 request_deserializer=handler.request_deserializer,
                 response_serializer=handler.response_serializer,
             )
         if handler.stream_stream is not None and details.method.startswith("/visagedb."):
             return grpc.stream_stream_rpc_method_handler(
-                _guarded_stream(handler.stream_stream, admission),
+                _guarded_stream(handler.stream_stream, admission, self._recorder),
                 request_deserializer=_lenient(handler.request_deserializer),
                 response_serializer=handler.response_serializer,
             )
@@ -81,6 +84,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             answer = self._gate.damped(error, context.peer())
             if answer is error:
                 _log(method, 0.0, error)
+                self._recorder.shut_out(method, context, error)
             abort(context, answer)
             yield
 
@@ -96,7 +100,9 @@ def unexpected(method: str) -> IndexerError:
     return IndexerError("an internal error; the server's log has the details")
 
 
-def _guarded(behaviour: Callable[..., Any], admission: Admission) -> Callable[..., Any]:
+def _guarded(
+    behaviour: Callable[..., Any], admission: Admission, recorder: Recorder
+) -> Callable[..., Any]:
     method = admission.method
 
     def call(request: Any, context: grpc.ServicerContext) -> Any:
@@ -104,34 +110,45 @@ def _guarded(behaviour: Callable[..., Any], admission: Admission) -> Callable[..
         error: IndexerError | None = None
         try:
             admission.check(request)
-            return behaviour(request, context)
+            audit = recorder.before(admission, request)
+            response = behaviour(request, context)
+            recorder.after(audit, admission, context, request, response)
+            return response
         except IndexerError as raised:
             error = raised
         except Exception:  # noqa: BLE001
             error = unexpected(method)
         finally:
             _log(method, time.perf_counter() - started, error)
+        recorder.refused(admission, context, request, error)
         return abort(context, error)
 
     return call
 
 
-def _guarded_stream(behaviour: Callable[..., Any], admission: Admission) -> Callable[..., Any]:
+def _guarded_stream(
+    behaviour: Callable[..., Any], admission: Admission, recorder: Recorder
+) -> Callable[..., Any]:
     """Like `_guarded`; a stream's errors come, and its time is over, when its answers are read."""
     method = admission.method
 
     def call(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         started = time.perf_counter()
         error: IndexerError | None = None
+        record = recorder.stream(admission, context)
         try:
-            yield from behaviour(_readable(requests, admission), context)
+            for answer in behaviour(_readable(requests, admission, record), context):
+                record.answer(answer)
+                yield answer
         except IndexerError as raised:
             error = raised
         except Exception:  # noqa: BLE001
             error = unexpected(method)
         finally:
+            record.end()
             _log(method, time.perf_counter() - started, error)
         if error is not None:
+            recorder.stream_refused(admission, context, error)
             abort(context, error)
 
     return call
@@ -153,11 +170,14 @@ def _lenient(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return deserialize
 
 
-def _readable(requests: Iterator[Any], admission: Admission) -> Iterator[Any]:
+def _readable(
+    requests: Iterator[Any], admission: Admission, record: StreamRecorder
+) -> Iterator[Any]:
     for request in requests:
         if request is _UNREADABLE:
             raise InvalidArgumentError("a message of the stream is not of the method's type")
         admission.check_item(request)
+        record.request(request)
         yield request
 
 

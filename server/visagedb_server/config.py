@@ -43,6 +43,9 @@ class ServerConfig(BaseSettings):
         None, description="Who signs the certificates that clients must have, PEM."
     )
     require_keys: bool = Field(False, description="Need API keys even while there are none.")
+    audit_key: Path | None = Field(
+        None, description="File with the audit log's key; by default it lies with the log."
+    )
     workers: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)),
         ge=0,

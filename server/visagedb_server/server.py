@@ -12,6 +12,8 @@ from grpc_reflection.v1alpha import reflection
 from visagedb.v1 import (
     access_pb2,
     access_pb2_grpc,
+    audit_log_pb2,
+    audit_log_pb2_grpc,
     clusters_pb2,
     clusters_pb2_grpc,
     galleries_pb2,
@@ -32,12 +34,16 @@ from visagedb_indexer.store import Catalogue
 from visagedb_server.access import Gate
 from visagedb_server.access.keys import ApiKeys
 from visagedb_server.access.tls import ReloadingCertificates
+from visagedb_server.audit_log.recorder import Recorder
+from visagedb_server.audit_log.writer import open_log
 from visagedb_server.calls import CallInterceptor
 from visagedb_server.config import ServerConfig
+from visagedb_server.errors import code_of
 from visagedb_server.extraction import Extractor
 from visagedb_server.operations import Operations
 from visagedb_server.services import (
     AccessService,
+    AuditLogService,
     ClusterService,
     GalleryAuditService,
     GalleryService,
@@ -61,6 +67,7 @@ SERVICES: Final = tuple(
         gallery_audits_pb2.DESCRIPTOR.services_by_name["GalleryAuditService"],
         quarantine_pb2.DESCRIPTOR.services_by_name["QuarantineService"],
         access_pb2.DESCRIPTOR.services_by_name["AccessService"],
+        audit_log_pb2.DESCRIPTOR.services_by_name["AuditLogService"],
         operations_pb2.DESCRIPTOR.services_by_name["Operations"],
     )
 )
@@ -89,8 +96,14 @@ class Server:
             self._certificates = (
                 None if config.certificates is None else ReloadingCertificates(config.certificates)
             )
+            self.audit_log = open_log(config.data, config.audit_key)
+        except BaseException:
+            self._database.close()
+            raise
+        try:
             self.extractor = Extractor(config)
         except BaseException:
+            self.audit_log.close()
             self._database.close()
             raise
         self._operations = Operations(self._database.catalogue)
@@ -110,7 +123,7 @@ class Server:
         config = self._config
         server = grpc.server(
             ThreadPoolExecutor(config.threads, thread_name_prefix="call"),
-            interceptors=[CallInterceptor(self._gate)],
+            interceptors=[CallInterceptor(self._gate, Recorder(self.audit_log, code_of))],
             maximum_concurrent_rpcs=config.requests_max,
             options=[
                 ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
@@ -150,6 +163,9 @@ class Server:
             server,
         )
         access_pb2_grpc.add_AccessServiceServicer_to_server(AccessService(self.keys), server)
+        audit_log_pb2_grpc.add_AuditLogServiceServicer_to_server(
+            AuditLogService(self.audit_log.folder), server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(
             (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
@@ -214,4 +230,5 @@ class Server:
     def _close_parts(self) -> None:
         self._operations.close()
         self.extractor.close()
+        self.audit_log.close()
         self._database.close()

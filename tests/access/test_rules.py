@@ -12,9 +12,10 @@ METHODS = all_methods()
 # Texts of requests that are no names of things in a gallery. A new field of a request is
 # either added to the names of its method's rule, or here.
 NO_NAMES = {
-    "display_name", "etag", "face_id", "filter", "identity_id", "item_id", "key", "label_key",
-    "method", "model", "page_token", "precision", "reasons", "request_id", "sha256",
-    "snapshot_id", "source", "uid", "value", "version",
+    "display_name", "display_names", "etag", "face_id", "face_ids", "filter", "identity_id",
+    "identity_ids", "item_id", "key", "label_key", "metadata", "method", "model", "page_token",
+    "precision", "reasons", "request_id", "sha256", "snapshot_id", "source", "uid", "value",
+    "values", "version",
 }  # fmt: skip
 # Names inside something that is to be created; the server gives it its name.
 NOT_READ = {
@@ -23,6 +24,8 @@ NOT_READ = {
     ("EnrollFace", "new_identity.name"), ("StreamEnrollFaces", "request.new_identity.name"),
     ("MoveFaces", "new_identity.name"), ("SplitIdentity", "new_identity.name"),
     ("AssignCluster", "new_identity.name"),
+    # References of the caller's own.
+    ("StreamEnrollFaces", "templates.sources"),
 }  # fmt: skip
 
 

@@ -146,7 +146,7 @@ _IDENTITIES: Final = {
     "UpdateIdentity": Rule(_ENROL, ("identity.name",)),
     "DeleteIdentity": Rule(_ENROL, ("name",), audit=Audit.BEFORE_ANSWER),
     "EnrollFace": Rule(_ENROL, ("identity",)),
-    "StreamEnrollFaces": Rule(_ENROL, ("request.identity",)),
+    "StreamEnrollFaces": Rule(_ENROL, ("request.identity", "loose.gallery", "templates.gallery")),
     "GetFace": Rule(_READ, ("name",), exports=_with_template),
     "ListFaces": Rule(_READ, ("parent",), exports=_with_template),
     "DeleteFace": Rule(_ENROL, ("name",), audit=Audit.BEFORE_ANSWER),
@@ -189,6 +189,12 @@ _GALLERY_AUDITS: Final = {
     "ListGalleryAuditFindings": Rule(_READ, ("parent",)),
 }
 
+_QUARANTINE: Final = {
+    "ListQuarantinedFaces": Rule(_READ, ("parent",), exports=_with_template),
+    "AcceptQuarantinedFace": Rule(_ENROL, ("name", "identity")),
+    "DropQuarantinedFace": Rule(_ENROL, ("name",), audit=Audit.BEFORE_ANSWER),
+}
+
 _ACCESS: Final = {
     "CreateApiKey": Rule(_ADMINISTER, scope=Scope.SERVER),
     "ListApiKeys": Rule(_AUDIT, scope=Scope.SERVER),
@@ -219,6 +225,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "visagedb.v1.SearchService": _SEARCH,
     "visagedb.v1.ClusterService": _CLUSTERS,
     "visagedb.v1.GalleryAuditService": _GALLERY_AUDITS,
+    "visagedb.v1.QuarantineService": _QUARANTINE,
     "visagedb.v1.AccessService": _ACCESS,
     "visagedb.v1.AuditLogService": _AUDIT_LOG,
     "google.longrunning.Operations": _OPERATIONS,

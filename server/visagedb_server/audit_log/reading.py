@@ -71,9 +71,8 @@ def find(
         oldest_first: Whether to read from the oldest on.
     """
     found: list[Entry] = []
-    looked = 0
-    for entry in _read(folder, after, oldest_first=oldest_first):
-        looked += 1
+    entries = _read(folder, after, oldest_first=oldest_first)
+    for looked, entry in enumerate(entries, 1):
         if wanted.passes(entry):
             found.append(entry)
         if len(found) == count or looked == limits.AUDIT_LOG_SCAN_ENTRIES_MAX:

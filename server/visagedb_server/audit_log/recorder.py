@@ -118,7 +118,7 @@ class StreamRecorder:
         self._rule = admission.rule
         self._new_entry = new_entry
         self._requests: dict[str, Any] = {}
-        self._counts = {"items": 0, "failed": 0}
+        self._counts = {"faces": 0, "refused": 0}
         self._resource = ""
 
     def request(self, item: Any) -> None:
@@ -151,19 +151,30 @@ class StreamRecorder:
                 answered(entry, item.response)
             self._log.put(entry)
             return
-        self._counts["items"] += 1
-        self._counts["failed"] += failed
-        if self._counts["items"] == limits.AUDIT_LOG_STREAM_ITEMS:
+        done, refused = _faces(item, failed=failed)
+        self._counts["faces"] += done
+        self._counts["refused"] += refused
+        if sum(self._counts.values()) >= limits.AUDIT_LOG_STREAM_ITEMS:
             self.end()
 
     def end(self) -> None:
         """Called when the stream is over."""
-        if self._counts["items"]:
+        if any(self._counts.values()):
             entry = self._new_entry()
             entry.outcome, entry.resource = "OK", self._resource
             entry.counts = self._counts
-            self._counts = {"items": 0, "failed": 0}
+            self._counts = {"faces": 0, "refused": 0}
             self._log.put(entry)
+
+
+def _faces(answer: Any, *, failed: bool) -> tuple[int, int]:
+    """How many faces an answer of a stream of enrolments is about, and how many were refused."""
+    if failed:
+        return 0, 1
+    if answer.HasField("templates"):
+        outcomes = answer.templates.outcomes
+        return len(outcomes) - outcomes.count(0), outcomes.count(0)
+    return (len(answer.loose.faces) if answer.HasField("loose") else 1), 0
 
 
 def _shut_out(code: int) -> bool:

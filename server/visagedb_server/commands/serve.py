@@ -44,6 +44,9 @@ def serve(
     require_keys: Annotated[
         bool | None, typer.Option("--require-keys", help="Need API keys even before there are any.")
     ] = None,
+    audit_key: Annotated[
+        Path | None, typer.Option(help="File with the audit log's key, made if missing.")
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error [info].")
     ] = None,
@@ -78,6 +81,7 @@ def serve(
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,
         require_keys=require_keys,
+        audit_key=audit_key,
         log_level=log_level,
         log_format=log_format,
     )
