@@ -56,7 +56,7 @@ MAP_BYTES_GALLERY: Final = 128 * GIB
 MAP_BYTES_CATALOGUE: Final = 16 * GIB
 ADDRESS_SPACE_BYTES: Final = 128 * 1024 * GIB
 """What a 64-bit process can map; all open databases share it."""
-READERS_MAX: Final = 1024
+READERS_MAX: Final = 2048
 """Threads that read one database at a time."""
 REQUEST_THREADS_MAX: Final = 256
 COMMIT_COMMANDS_MAX: Final = 4096
@@ -96,6 +96,8 @@ STREAMS_MAX: Final = 8
 STREAM_IN_FLIGHT_MAX: Final = 32
 """Probes of a stream worked on, and answers of it not yet sent; two scans' worth, so that the
 next is gathered while one runs."""
+STREAM_ENROLLED_ITEMS_MAX: Final = 1024
+"""Items of a stream of enrolments under way: single templates wait for commits together."""
 STREAM_IN_FLIGHT_BYTES_MAX: Final = 64 * MIB
 """Of the requests of one stream; a larger one is worked on alone."""
 STREAM_ITEM_ID_LENGTH_MAX: Final = 128
@@ -215,7 +217,7 @@ assert FACE_SIDE_PIXELS_MIN < DETECTION_SIDE_PIXELS_MAX
 assert WORKER_BATCH_IMAGES_MAX <= WORKER_QUEUE_IMAGES_MAX
 assert WORKER_QUEUE_BYTES_MAX >= IMAGE_BYTES_MAX
 assert VECTOR_DIMENSION_MIN <= VECTOR_DIMENSION_MAX
-assert REQUEST_THREADS_MAX + STREAMS_MAX * STREAM_IN_FLIGHT_MAX <= READERS_MAX // 2
+assert REQUEST_THREADS_MAX + 2 * STREAMS_MAX * STREAM_IN_FLIGHT_MAX <= READERS_MAX // 2
 assert PAGE_SIZE_DEFAULT <= PAGE_SIZE_MAX
 assert IMPORT_IMAGES_IN_FLIGHT < WORKER_QUEUE_IMAGES_MAX // 2
 assert IMPORT_IMAGE_BYTES_IN_FLIGHT >= IMAGE_BYTES_MAX

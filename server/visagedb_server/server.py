@@ -133,17 +133,19 @@ class Server:
             ],
         )
         database, extractor = self._database, self.extractor
+        # Of each kind; streams hold threads of calls, and others want some too.
+        streams_max = min(limits.STREAMS_MAX, max(1, config.threads // 4))
         galleries_pb2_grpc.add_GalleryServiceServicer_to_server(
             GalleryService(database, extractor, self._operations), server
         )
         identities_pb2_grpc.add_IdentityServiceServicer_to_server(
-            IdentityService(database, extractor), server
+            IdentityService(database, extractor, streams_max), server
         )
         search_pb2_grpc.add_SearchServiceServicer_to_server(
             SearchService(
                 database,
                 extractor,
-                min(limits.STREAMS_MAX, max(1, config.threads // 4)),
+                streams_max,
             ),
             server,
         )

@@ -1,44 +1,32 @@
 """IdentityService."""
 
-import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
 
 import grpc
-import numpy as np
 
 from visagedb.v1 import identities_pb2, identities_pb2_grpc, types_pb2
 from visagedb_indexer.database import Database
-from visagedb_indexer.errors import InvalidArgumentError
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.gallery_values import (
-    Enrollment,
-    EnrollOutcome,
     IdentityPatch,
-    NewFace,
 )
-from visagedb_indexer.loose_faces import LooseEnrollment, NewLooseFaces
 from visagedb_indexer.store import FaceRecord
 from visagedb_indexer.values import Vector
-from visagedb_server import convert, convert_gate, names, paging
-from visagedb_server.calls import deadline_of, not_supported
-from visagedb_server.extraction import ExtractOptions, Extractor, choice_of_one, chosen_faces
+from visagedb_server import convert, names, paging
+from visagedb_server.calls import deadline_of
+from visagedb_server.extraction import Extractor
 from visagedb_server.services import changes
+from visagedb_server.services.enrolling import Enrolling
 
 _CHANGEABLE = ("display_name", "labels", "metadata", "expire_time")
-_OUTCOMES = {
-    EnrollOutcome.ENROLLED: identities_pb2.ENROLL_OUTCOME_ENROLLED,
-    EnrollOutcome.ALREADY_ENROLLED: identities_pb2.ENROLL_OUTCOME_ALREADY_ENROLLED,
-    EnrollOutcome.QUARANTINED: identities_pb2.ENROLL_OUTCOME_QUARANTINED,
-}
 
 
 class IdentityService(identities_pb2_grpc.IdentityServiceServicer):
     """Identities and their faces."""
 
-    def __init__(self, database: Database, extractor: Extractor) -> None:
+    def __init__(self, database: Database, extractor: Extractor, streams_max: int) -> None:
         self._database = database
-        self._extractor = extractor
+        self._enrolling = Enrolling(database, extractor, streams_max)
 
     def CreateIdentity(  # noqa: N802
         self, request: identities_pb2.CreateIdentityRequest, context: grpc.ServicerContext
@@ -114,63 +102,15 @@ class IdentityService(identities_pb2_grpc.IdentityServiceServicer):
         self, request: identities_pb2.EnrollFaceRequest, context: grpc.ServicerContext
     ) -> identities_pb2.EnrollFaceResponse:
         """Adds a face, from an image or a vector."""
-        gallery, identity_id = self._find(request.identity)
-        content = request.WhichOneof("content")
-        if content == "template":
-            vector = convert.vector(request.template, gallery.model)
-            new = self._new_face(request, identity_id, request.template.vector, vector)
-            return _enrolled(gallery, gallery.enroll(new))
-        if content != "image":
-            raise InvalidArgumentError("give an image or a template to enrol", {"field": "content"})
-        new = self._new_face(request, identity_id, request.image, np.empty(0, np.float32))
-        # What is there already need not be looked at again: a repeat costs no embedding.
-        known = gallery.foresee_enrollment(new)
-        if known is None:
-            known = gallery.enroll(self._extracted(gallery, request, new, context))
-        return _enrolled(gallery, known)
-
-    def _new_face(
-        self,
-        request: identities_pb2.EnrollFaceRequest,
-        identity_id: str,
-        content: bytes,
-        vector: Vector,
-    ) -> NewFace:
-        creation = convert.new_identity(request.new_identity) if request.allow_missing else None
-        return NewFace(
-            identity_id=identity_id,
-            vector=vector,
-            content_sha256=hashlib.sha256(content).digest(),
-            face_id=request.face_id,
-            source=request.source,
-            new_identity=creation,
-            request_id=request.request_id,
-        )
-
-    def _extracted(
-        self,
-        gallery: Gallery,
-        request: identities_pb2.EnrollFaceRequest,
-        new: NewFace,
-        context: grpc.ServicerContext,
-    ) -> NewFace:
-        options = ExtractOptions(
-            choice=choice_of_one(request.face_selection),
-            bulk=request.bulk,
-            deadline=deadline_of(context),
-        )
-        found = self._extractor.extract(request.image, gallery.record, options)
-        (face,) = chosen_faces(found, options.choice)
-        assert face.vector is not None
-        return replace(new, vector=face.vector, extracted=face, detected_count=len(found.faces))
+        return self._enrolling.face(request, deadline_of(context))
 
     def StreamEnrollFaces(  # noqa: N802
         self,
         request_iterator: Iterator[identities_pb2.StreamEnrollFacesRequest],
         context: grpc.ServicerContext,
     ) -> Iterator[identities_pb2.StreamEnrollFacesResponse]:
-        """Not implemented yet."""
-        raise not_supported("stream enrolment")
+        """Enrols the items of a stream, each as EnrollFace and its like do."""
+        return self._enrolling.stream(request_iterator, context)
 
     def GetFace(  # noqa: N802
         self, request: identities_pb2.GetFaceRequest, context: grpc.ServicerContext
@@ -215,27 +155,7 @@ class IdentityService(identities_pb2_grpc.IdentityServiceServicer):
         self, request: identities_pb2.EnrollLooseFacesRequest, context: grpc.ServicerContext
     ) -> identities_pb2.EnrollLooseFacesResponse:
         """Adds every face of an image, or a vector, without an identity."""
-        gallery = self._database.gallery(names.parse_gallery(request.gallery))
-        content = request.WhichOneof("content")
-        if content is None:
-            raise InvalidArgumentError("give an image or a template to enrol", {"field": "content"})
-        given = request.image if content == "image" else request.template.vector
-        new = NewLooseFaces(
-            vectors=(),
-            content_sha256=hashlib.sha256(given).digest(),
-            source=request.source,
-            request_id=request.request_id,
-        )
-        if content == "template":
-            vectors = [convert.vector(request.template, gallery.model)]
-            return _enrolled_loose(gallery, gallery.loose.enroll(replace(new, vectors=vectors)))
-        answer = gallery.loose.recall(new)
-        if answer is None:
-            options = ExtractOptions(bulk=request.bulk, deadline=deadline_of(context))
-            found = self._extractor.extract(request.image, gallery.record, options).faces
-            vectors = [face.vector for face in found if face.vector is not None]
-            answer = gallery.loose.enroll(replace(new, vectors=vectors, extracted=found))
-        return _enrolled_loose(gallery, answer)
+        return self._enrolling.loose(request, deadline_of(context))
 
     def MoveFaces(  # noqa: N802
         self, request: identities_pb2.MoveFacesRequest, context: grpc.ServicerContext
@@ -270,44 +190,6 @@ class IdentityService(identities_pb2_grpc.IdentityServiceServicer):
     def _find(self, name: str) -> tuple[Gallery, str]:
         gallery_id, identity_id = names.parse_identity(name)
         return self._database.gallery(gallery_id), identity_id
-
-
-def _enrolled(gallery: Gallery, answer: Enrollment) -> identities_pb2.EnrollFaceResponse:
-    face = None
-    if answer.face is not None:
-        face = _face(gallery, answer.identity_id, answer.face, None)
-    return identities_pb2.EnrollFaceResponse(
-        face=face,
-        outcome=_OUTCOMES[answer.outcome],
-        identity_created=answer.identity_created,
-        detected_face_count=answer.detected_count,
-        findings=convert_gate.findings(gallery.record.id, answer.findings),
-        quarantined_face=convert_gate.quarantine_name(gallery.record.id, answer.quarantine_number),
-    )
-
-
-def _enrolled_loose(
-    gallery: Gallery, answer: LooseEnrollment
-) -> identities_pb2.EnrollLooseFacesResponse:
-    return identities_pb2.EnrollLooseFacesResponse(
-        faces=[_face(gallery, owned.identity_id, owned.face, None) for owned in answer.faces],
-        outcome=_OUTCOMES[answer.outcome],
-        gated_faces=[
-            identities_pb2.GatedFace(
-                detection=convert.detection(gated.face),
-                findings=convert_gate.findings(gallery.record.id, gated.findings),
-                face=(
-                    names.face_name(gallery.record.id, "", gated.face.id)
-                    if gated.face.ordinal >= 0
-                    else ""
-                ),
-                quarantined_face=convert_gate.quarantine_name(
-                    gallery.record.id, gated.quarantine_number
-                ),
-            )
-            for gated in answer.gated
-        ],
-    )
 
 
 def _face(

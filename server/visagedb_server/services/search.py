@@ -30,7 +30,7 @@ from visagedb_server.extraction import (
     choice_of_one,
     chosen_faces,
 )
-from visagedb_server.services.streams import Streams
+from visagedb_server.services.streams import Fields, Method, Streams
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +52,7 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         self._extractor = extractor
         self._streams = Streams[
             search_pb2.StreamIdentifyRequest, search_pb2.StreamIdentifyResponse
-        ](self._identify, search_pb2.StreamIdentifyResponse, streams_max)
+        ](Method(search_pb2.StreamIdentifyResponse, self._identify_item), streams_max)
 
     def Identify(  # noqa: N802
         self, request: search_pb2.IdentifyRequest, context: grpc.ServicerContext
@@ -67,6 +67,11 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
     ) -> Iterator[search_pb2.StreamIdentifyResponse]:
         """Answers each probe as Identify does."""
         return self._streams.run(request_iterator, context)
+
+    def _identify_item(
+        self, item: search_pb2.StreamIdentifyRequest, deadline: float | None
+    ) -> Fields:
+        return {"response": self._identify(item.request, deadline)}
 
     def _identify(
         self, request: search_pb2.IdentifyRequest, deadline: float | None
