@@ -28,6 +28,7 @@ from visagedb_indexer.gallery_values import (
 )
 from visagedb_indexer.gate_values import GateSettings
 from visagedb_indexer.store import (
+    Arrivals,
     FaceRecord,
     GalleryRecord,
     IdentityRecord,
@@ -44,7 +45,8 @@ class Effects(Generic[Result]):
 
     Attributes:
         result: What its caller gets.
-        created: Identities that are new.
+        arrivals: New identities with their faces, many at once.
+        created: Other identities that are new.
         replaced: Identities before and after.
         deleted: Identities that are gone.
         added_faces: Ordinal and identity number of each new face.
@@ -54,6 +56,7 @@ class Effects(Generic[Result]):
     """
 
     result: Result
+    arrivals: Arrivals | None = None
     created: tuple[IdentityRecord, ...] = ()
     replaced: tuple[tuple[IdentityRecord, IdentityRecord], ...] = ()
     deleted: tuple[IdentityRecord, ...] = ()

@@ -36,7 +36,7 @@ from visagedb_indexer.gallery_values import (
     NewIdentity,
 )
 from visagedb_indexer.gate_values import GateAction, GateFinding, strictest
-from visagedb_indexer.store import FaceRecord, IdentityRecord, Reader, Transaction
+from visagedb_indexer.store import Arrivals, FaceRecord, IdentityRecord, Reader, Transaction
 from visagedb_indexer.values import ModelIdentity, Vector
 
 Answer: TypeAlias = Enrollment | IndexerError
@@ -107,20 +107,15 @@ def enroll_many(
             if isinstance(vector, IndexerError):
                 answers.append(vector)
                 continue
-            ask = partial(verdicts.findings, position) if verdicts else _nothing
-            try:
-                answers.append(_enroll(txn, new, mode, vector, changes, ask))
-            except StorageCorruptError:
-                # Found on the way, so that half of the enrolment may be done.
-                raise
-            except IndexerError as error:
-                answers.append(error)
+            ask = partial(verdicts.findings, position) if verdicts else nothing
+            answers.append(enroll_one(txn, new, mode, vector, changes, ask))
         return changes.effects(answers)
 
     return command
 
 
-def _nothing(_identity: IdentityRecord | None) -> tuple[GateFinding, ...]:
+def nothing(_identity: IdentityRecord | None) -> tuple[GateFinding, ...]:
+    """Objects to nothing."""
     return ()
 
 
@@ -128,15 +123,22 @@ def _nothing(_identity: IdentityRecord | None) -> tuple[GateFinding, ...]:
 class Changes:
     """What has been done so far, for the structures in memory."""
 
+    arrivals: Arrivals | None = None
     created: list[IdentityRecord] = field(default_factory=list)
     replaced: list[tuple[IdentityRecord, IdentityRecord]] = field(default_factory=list)
     added: list[tuple[int, int]] = field(default_factory=list)
     removed: list[int] = field(default_factory=list)
 
+    @property
+    def created_count(self) -> int:
+        """Identities that are new."""
+        return len(self.created) + (self.arrivals.identity_count if self.arrivals else 0)
+
     def effects(self, result: Result) -> Effects[Result]:
         """The same as a command says it."""
         return Effects(
             result,
+            arrivals=self.arrivals,
             created=tuple(self.created),
             replaced=tuple(self.replaced),
             added_faces=tuple(self.added),
@@ -144,19 +146,26 @@ class Changes:
         )
 
 
-def _enroll(
+def enroll_one(
     txn: Transaction,
     new: NewFace,
     mode: EnrollMode,
     vector: Vector,
     changes: Changes,
     ask: Ask,
-) -> Enrollment:
+) -> Answer:
+    """Adds one checked face in a commit; its answer, or why it is refused."""
     request = fingerprint(new, mode) if new.request_id else b""
-    known = txn.requests.recall(new.request_id, request, Enrollment)
-    if known is not None:
-        return known
-    answer = store_face(txn, new, mode, vector, changes, ask)
+    try:
+        known = txn.requests.recall(new.request_id, request, Enrollment)
+        if known is not None:
+            return known
+        answer = store_face(txn, new, mode, vector, changes, ask)
+    except StorageCorruptError:
+        # Found on the way, so that half of the enrolment may be done.
+        raise
+    except IndexerError as error:
+        return error
     if answer.outcome in _KEPT_OUTCOMES:
         txn.requests.keep(new.request_id, request, answer, now_us())
     return answer
@@ -168,7 +177,7 @@ def store_face(
     mode: EnrollMode,
     vector: Vector,
     changes: Changes,
-    ask: Ask = _nothing,
+    ask: Ask = nothing,
 ) -> Enrollment:
     """Adds one face in a commit; `ask` has the last word before anything is changed.
 

@@ -3,7 +3,7 @@
 Every read and write of a gallery passes here, so that the three stay in step.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from visagedb_indexer import commands, enrollment, ranking, validation
 from visagedb_indexer.audits import Audits
+from visagedb_indexer.bulk import BulkEnrollment
 from visagedb_indexer.calibrations import Calibrations
 from visagedb_indexer.clusterings import Clusterings
 from visagedb_indexer.commands import Command, Effects, Result
@@ -101,6 +102,7 @@ class Gallery:
             self._store, self._run, self._engine, self._labels, self.model, self._gate
         )
         self.moves = Moves(self._store, self._run)
+        self.bulk = BulkEnrollment(self._writer, self._durable, self.model, self._gate)
         self.quarantine = Quarantine(self._store, self._run)
         self.imports = Imports(self._store, self._run, self.model, self._gate, all_cores_search)
 
@@ -369,11 +371,7 @@ class Gallery:
 
     def vectors(self, ordinals: NDArray[np.int64]) -> tuple[NDArray[np.int64], Vector]:
         """Those of the ordinals whose faces still exist, and their vectors."""
-        with self._store.read() as view:
-            vectors = view.vectors(ordinals)
-        # A face deleted since has a zero vector.
-        kept = np.any(vectors != 0, axis=1)
-        return ordinals[kept], vectors[kept]
+        return self._store.vectors(ordinals)
 
     def locate(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, FaceRecord]]:
         """Ordinal, identity id (empty for none) and record of those faces that still exist."""
@@ -383,12 +381,15 @@ class Gallery:
                     yield ordinal, *found
 
     def _run(self, command: Command[Result]) -> Result:
+        return self._writer.run(self._durable(command))
+
+    def _durable(self, command: Command[Result]) -> Callable[[Transaction], Change[Result]]:
         def durable(txn: Transaction) -> Change[Result]:
             effects = command(txn)
             counters = txn.counters()
             return Change(effects.result, lambda: self._follow(effects, counters))
 
-        return self._writer.run(durable)
+        return durable
 
     def _follow(self, effects: Effects[Result], counters: Counters) -> None:
         """Brings memory up to a durable change, before its caller hears of it."""

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from pyroaring import BitMap
 
 from visagedb_indexer.filters import And, Filter, HasLabel, Not, Or
-from visagedb_indexer.store import IdentityRecord
+from visagedb_indexer.store import Arrivals, IdentityRecord
 
 _BITMAPS_KEPT_MAX: Final = 4096
 _MASKS_KEPT_MAX: Final = 4
@@ -41,6 +41,17 @@ class LabelIndex:
         """An identity was created."""
         with self._lock:
             self._add(record)
+
+    def add_arrivals(self, arrivals: Arrivals) -> None:
+        """Many identities were created."""
+        first = arrivals.first_number
+        with self._lock:
+            self._masks.clear()
+            self._all.add_range(first, first + arrivals.identity_count)
+            for (key, value), numbers in arrivals.labels.items():
+                for term in (HasLabel(key, value), HasLabel(key, None)):
+                    if term in self._bitmaps:
+                        self._bitmaps[term].update(numbers)
 
     def remove(self, record: IdentityRecord) -> None:
         """An identity was deleted."""

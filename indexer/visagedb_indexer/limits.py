@@ -60,6 +60,12 @@ READERS_MAX: Final = 2048
 """Threads that read one database at a time."""
 REQUEST_THREADS_MAX: Final = 256
 COMMIT_COMMANDS_MAX: Final = 4096
+COMMIT_WEIGHT_MAX: Final = 16_384
+"""Rows of the commands of one commit, unless a single command has more: what waits for the
+commit waits no longer than for so many."""
+BATCH_ROWS_MAX: Final = 16_384
+"""Templates that are enrolled together as columns."""
+BATCH_BYTES_MAX: Final = 16 * MIB
 BLOCK_BYTES: Final = 64 * KIB
 """Vectors are stored in blocks of about this size: rewritten whole, so not too large;
 read one by one, so not too small."""

@@ -1,7 +1,7 @@
 """Checks on what callers send, before anything is done with it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +20,7 @@ from visagedb_indexer.gate_values import QUALITY_REASONS, GateSettings
 from visagedb_indexer.values import ModelIdentity, Vector
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_IDS: Final = re.compile(rf"(?:[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{limits.ID_LENGTH_MAX - 1}}}\n)*")
 _LABEL_KEY: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -36,6 +37,11 @@ def check_id(value: str, what: str) -> str:
             {"field": what},
         )
     return value
+
+
+def are_ids(values: Iterable[str]) -> bool:
+    """Whether all are valid ids: cheaper for many than `check_id` for each."""
+    return _IDS.fullmatch("".join([value + "\n" for value in values])) is not None
 
 
 def check_request_id(value: str) -> str:

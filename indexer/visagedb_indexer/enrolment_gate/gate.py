@@ -67,6 +67,11 @@ class EnrolmentGate:
         self._store = store
         self._host = host
 
+    @property
+    def asks(self) -> bool:
+        """Whether any check is on."""
+        return not self._host.record.gate.off
+
     def judge(
         self, faces: Sequence[NewFace], vectors: Sequence[Vector | IndexerError], mode: EnrollMode
     ) -> Judgement | None:

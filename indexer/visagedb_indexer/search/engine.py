@@ -99,6 +99,11 @@ class SearchEngine:
         self._table.add(ordinal, number)
         self._builder.notice()
 
+    def add_many(self, ordinal: int, numbers: NDArray[np.int32]) -> None:
+        """Makes stored faces, with ordinals from one on, searchable; numbers shape (n,)."""
+        self._table.add_many(ordinal, numbers)
+        self._builder.notice()
+
     def remove(self, ordinals: Sequence[int]) -> None:
         """Hides faces from every search that starts later."""
         for ordinal in ordinals:

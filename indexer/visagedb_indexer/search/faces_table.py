@@ -105,6 +105,29 @@ class FacesTable:
         self.loose_count += number == LOOSE
         self._view = FacesView(self._owners.values[: ordinal + 1])
 
+    def add_many(self, ordinal: int, numbers: NDArray[np.int32]) -> None:
+        """Adds the next faces, none of them loose: identity numbers, shape (n,)."""
+        end = ordinal + len(numbers)
+        self._owners.reach(end - 1)
+        self._older.reach(end - 1)
+        self._owners.values[ordinal:end] = numbers
+        self._chain_many(np.arange(ordinal, end, dtype=np.int32), numbers)
+        self.live_count += len(numbers)
+        self._view = FacesView(self._owners.values[:end])
+
+    def _chain_many(self, ordinals: NDArray[np.int32], numbers: NDArray[np.int32]) -> None:
+        self.number_count = max(self.number_count, int(numbers.max()) + 1)
+        self._newest.reach(self.number_count - 1)
+        order = np.argsort(numbers, kind="stable")
+        chained, whose = ordinals[order], numbers[order]
+        begins = np.append(True, whose[1:] != whose[:-1])
+        older = np.roll(chained, 1)
+        older[begins] = self._newest.values[whose[begins]]
+        # Before anything leads to them.
+        self._older.values[chained] = older
+        ends = np.append(begins[1:], True)
+        self._newest.values[whose[ends]] = chained[ends]
+
     def remove(self, ordinal: int) -> None:
         """Marks a face as deleted."""
         self.loose_count -= bool(self._owners.values[ordinal] == LOOSE)

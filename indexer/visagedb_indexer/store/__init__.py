@@ -6,6 +6,7 @@ from visagedb_indexer.store.directory import DataDirectory
 from visagedb_indexer.store.gallery_store import GalleryStore
 from visagedb_indexer.store.group_commit import Change, GroupCommit
 from visagedb_indexer.store.imports import ImportFailure, ImportRecord
+from visagedb_indexer.store.newcomers import Arrivals, Newcomers
 from visagedb_indexer.store.reader import Reader
 from visagedb_indexer.store.records import (
     AuditRecord,
@@ -28,6 +29,7 @@ from visagedb_indexer.store.transaction import Transaction
 __all__ = [
     "LOOSE_NUMBER",
     "ApiKeyRecord",
+    "Arrivals",
     "AuditRecord",
     "Catalogue",
     "Change",
@@ -46,6 +48,7 @@ __all__ = [
     "ImportRecord",
     "LineageRecord",
     "LineageSource",
+    "Newcomers",
     "OperationRecord",
     "QuarantineRecord",
     "Reader",

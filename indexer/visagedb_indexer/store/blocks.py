@@ -125,6 +125,17 @@ class ColumnWriter:
             self._dirty[block] = self._load(block)
         self._dirty[block][offset] = row
 
+    def put_rows(self, ordinal: int, rows: NDArray[np.generic]) -> None:
+        """Sets neighbouring rows from an ordinal on; shape (n, width)."""
+        size, done = self._column.rows_per_block, 0
+        while done < len(rows):
+            block, offset = divmod(ordinal + done, size)
+            some = rows[done : done + size - offset]
+            if block not in self._dirty:
+                self._dirty[block] = self._load(block)
+            self._dirty[block][offset : offset + len(some)] = some
+            done += len(some)
+
     def row(self, ordinal: int) -> NDArray[np.generic]:
         """One row as it stands, with the changes collected so far."""
         block, offset = divmod(ordinal, self._column.rows_per_block)

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from visagedb_indexer import telemetry
 from visagedb_indexer.errors import GalleryClosedError, StorageCorruptError
 from visagedb_indexer.failpoints import reached
@@ -18,6 +21,7 @@ from visagedb_indexer.store.reader import Reader
 from visagedb_indexer.store.records import Counters, GalleryRecord, decode, encode
 from visagedb_indexer.store.transaction import Transaction
 from visagedb_indexer.telemetry import Measure
+from visagedb_indexer.values import Vector
 
 
 class GalleryStore:
@@ -103,6 +107,14 @@ class GalleryStore:
         """Numbers of the identities with this label, or with any value of it."""
         with self.read() as view:
             return view.numbers_with_label(key, value)
+
+    def vectors(self, ordinals: NDArray[np.int64]) -> tuple[NDArray[np.int64], Vector]:
+        """Those of the ordinals whose faces still exist, and their vectors."""
+        with self.read() as view:
+            vectors = view.vectors(ordinals)
+        # A face deleted since has a zero vector.
+        kept = np.any(vectors != 0, axis=1)
+        return ordinals[kept], vectors[kept]
 
     @contextmanager
     def without_writes(self) -> Iterator[None]:

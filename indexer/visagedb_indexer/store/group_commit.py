@@ -56,6 +56,7 @@ class Change(Generic[Result]):
 class _Submission:
     command: Callable[[Transaction], Change[Any]]
     future: Future[Any]
+    weight: int
 
 
 class GroupCommit:
@@ -85,13 +86,27 @@ class GroupCommit:
         Raises:
             GalleryClosedError: The writer has been closed.
         """
+        with telemetry.timed(Measure.COMMIT):
+            return self.submit(command).result()
+
+    def submit(
+        self, command: Callable[[Transaction], Change[Result]], weight: int = 1
+    ) -> Future[Result]:
+        """Queues a command; its result is there when its change is durable and searchable.
+
+        Args:
+            command: What to do.
+            weight: Rows that it writes: a commit takes only so many.
+
+        Raises:
+            GalleryClosedError: The writer has been closed.
+        """
         future: Future[Result] = Future()
         with self._lock:
             if self._closed:
                 raise GalleryClosedError("the gallery is closed")
-            self._queue.put(_Submission(command, future))
-        with telemetry.timed(Measure.COMMIT):
-            return future.result()
+            self._queue.put(_Submission(command, future, weight))
+        return future
 
     @property
     def waiting(self) -> int:
@@ -121,7 +136,12 @@ class GroupCommit:
         Where writes come in numbers, a moment's wait lets more of them share one sync.
         """
         batch: list[_Submission] = []
-        while not batch or (len(batch) < limits.COMMIT_COMMANDS_MAX and not self._queue.empty()):
+        weight = 0
+        while not batch or (
+            len(batch) < limits.COMMIT_COMMANDS_MAX
+            and weight < limits.COMMIT_WEIGHT_MAX
+            and not self._queue.empty()
+        ):
             submission = self._queue.get()
             if submission is None:
                 self._queue.put(None)
@@ -130,6 +150,7 @@ class GroupCommit:
                 with telemetry.timed(Measure.COMMIT_GATHER):
                     time.sleep(_CROWD_SECONDS)
             batch.append(submission)
+            weight += submission.weight
         return batch
 
     def _abandon(self, batch: list[_Submission]) -> None:

@@ -73,6 +73,12 @@ class Reader:
         number = self._txn.get(identity_id.encode(), db=self._db(schema.IDENTITY_IDS))
         return None if number is None else self.identity_by_number(schema.read_u32(bytes(number)))
 
+    def existing(self, identity_ids: Iterable[str]) -> set[str]:
+        """Those of the ids that identities have."""
+        keys = sorted(one.encode() for one in set(identity_ids))
+        with self._txn.cursor(db=self._db(schema.IDENTITY_IDS)) as cursor:
+            return {bytes(key).decode() for key, _ in cursor.getmulti(keys)}
+
     def identity(self, identity_id: str) -> IdentityRecord:
         """An identity by id.
 

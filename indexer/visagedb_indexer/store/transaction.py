@@ -13,6 +13,7 @@ from visagedb_indexer.store.clusterings import ClusteringWriter
 from visagedb_indexer.store.environment import LmdbTransaction
 from visagedb_indexer.store.imports import ImportWriter
 from visagedb_indexer.store.lineage import LineageWriter
+from visagedb_indexer.store.newcomers import Arrivals, Newcomers, put_newcomers
 from visagedb_indexer.store.opened import Opened
 from visagedb_indexer.store.quarantine import QuarantineWriter
 from visagedb_indexer.store.reader import NO_OWNER, Reader
@@ -120,6 +121,20 @@ class Transaction(Reader):
         self._put_identity(identity)
         self._count(faces=1, ordinals=1)
         return identity, record
+
+    def add_newcomers(self, new: Newcomers, time_us: int) -> Arrivals:
+        """Adds identities with their faces; numbers and ordinals are given here."""
+        counters = self._counters
+        arrivals = put_newcomers(
+            self._txn, self._db, new, (counters.next_number, counters.next_ordinal), time_us
+        )
+        first = arrivals.first_ordinal
+        self._vector_writer.put_rows(first, new.vectors)
+        self._checksum_writer.put_rows(first, new.checksums[:, None])
+        self._owner_writer.put_rows(first, arrivals.owners[:, None])
+        people, faces = arrivals.identity_count, len(new.digests)
+        self._count(identities=people, numbers=people, faces=faces, ordinals=faces)
+        return arrivals
 
     def add_loose_face(self, record: FaceRecord, vector: Vector) -> FaceRecord:
         """Adds a face that belongs to no identity; its ordinal is given here."""
