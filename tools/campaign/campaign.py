@@ -24,7 +24,7 @@ WORK_SECONDS_MAX: Final = 1.0
 KILLED_WHILE_STARTING: Final = 0.1
 """Part of the kills that come before the server listens."""
 STARTING_SECONDS_MAX: Final = 0.08
-REACHED_SECONDS_MAX: Final = 10.0
+REACHED_SECONDS_MAX: Final = 120.0
 DEATH_SECONDS_MAX: Final = 2.0
 _ENDED: Final = (visagedb.UnavailableError, visagedb.RequestCancelledError)
 
@@ -110,6 +110,7 @@ class Campaign:
             Whether the failpoint was reached.
         """
         self._prepare(name)
+        self.keeper.wish = name.partition(".")[0]
         server = Server(self._data, f"{name}=kill@{arrival}")
         try:
             address = server.wait()

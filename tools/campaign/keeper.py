@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import visagedb
@@ -19,6 +20,7 @@ class Keeper:
         galleries: Ids that must be there.
         acknowledged: Calls by kind.
         operations: Names of the operations that were acknowledged.
+        wish: Room of the failpoint that is to be reached; empty for none.
     """
 
     def __init__(self, seed: int) -> None:
@@ -27,6 +29,14 @@ class Keeper:
         self.operations: set[str] = set()
         self._random = random.Random(f"{seed}-keeper")
         self._pending: set[str] | None = None
+        self.wish = ""
+        self._wishes: Mapping[str, Sequence[Callable[[visagedb.Client], None]]] = {
+            "catalogue": (self._create, self._delete),
+            "checkpoint": (self._cluster,),
+            "clustering": (self._cluster,),
+            "gallery": (self._create, self._delete),
+            "operations": (self._cluster,),
+        }
         self._running: visagedb.Operation[Any] | None = None
         self._next = 0
 
@@ -37,7 +47,9 @@ class Keeper:
         chosen += [self._delete] if others else []
         if self._running is None or self._running.done():
             chosen += [self._cluster, self._calibrate]
-        self._random.choice([*chosen, self._update])(client)
+        chosen += [self._update]
+        wished = [one for one in chosen if one in self._wishes.get(self.wish, ())]
+        self._random.choice(wished or chosen)(client)
 
     def settle(self, client: visagedb.Client) -> list[str]:
         """Compares galleries and operations with what must be there; returns findings."""
