@@ -1,10 +1,10 @@
 """The compact scan: every face in a few bits per dimension, scanned whole.
 
-A random rotation spreads the information evenly over the dimensions, then a product
-quantiser of 4-bit codes is scanned with SIMD look-up tables (André, Kermarrec and Le
-Scouarnec 2015, "Cache locality is not enough"; FAISS calls it fast scan). Nothing is
-partitioned away: in face galleries the mate of a hard probe is nobody's neighbour, and
-inverted files and graphs lose it.
+The principal axes that hold nearly all of the variance are kept, a random rotation spreads the
+information evenly over them, then a product quantiser of 4-bit codes is scanned with SIMD
+look-up tables (André, Kermarrec and Le Scouarnec 2015, "Cache locality is not enough"; FAISS
+calls it fast scan). Nothing is partitioned away: in face galleries the mate of a hard probe is
+nobody's neighbour, and inverted files and graphs lose it.
 
 A segment never changes once it is made. Growing and removing make another one aside, so
 searches take no lock and wait for nobody.
@@ -28,6 +28,10 @@ _BLOCK_BY_BLOCK = 15
 """The kernel that reads long codes fastest for a single probe (benchmarks/scan.py)."""
 _LONG_CODE_BYTES = 64
 _BORDER_SHARE_MAX = 1 / 8
+_KEPT_VARIANCE = 0.94
+_KEPT_VARIANCE_FINE = 0.995
+_AXES_MIN = 64
+_AXES_MULTIPLE = 32
 _THREAD = threading.local()
 
 
@@ -43,7 +47,7 @@ class Codec:
     """How vectors become codes; shared by the segments of one build.
 
     Attributes:
-        rotation: Shape (dimension, padded dimension), float32, orthonormal rows.
+        rotation: Shape (dimension, code dimension), float32: from vectors to what is coded.
         template: A trained, empty index.
         trained_on: Vectors the gallery had when it was trained.
         fine: Whether the codes have twice the usual bytes.
@@ -58,9 +62,9 @@ class Codec:
     def train(cls, sample: Vector, gallery_rows: int, *, fine: bool = False) -> "Codec":
         """Learns the codes from a sample of shape (n, dimension)."""
         one_thread()
-        dimension = sample.shape[1]
-        sub_quantisers, padded = code_layout(dimension, fine=fine)
-        rotation = _rotation(dimension, padded)
+        axes = _principal_axes(sample, _KEPT_VARIANCE_FINE if fine else _KEPT_VARIANCE)
+        sub_quantisers, padded = code_layout(axes.shape[1], fine=fine)
+        rotation = np.ascontiguousarray(axes @ _rotation(axes.shape[1], padded))
         index = faiss.IndexPQFastScan(padded, sub_quantisers, 4, faiss.METRIC_INNER_PRODUCT)
         index.train(sample @ rotation)
         return cls(rotation, index, gallery_rows, fine)
@@ -78,11 +82,11 @@ class Codec:
         Raises:
             ValueError: It is a codec of another shape.
         """
-        sub_quantisers, padded = code_layout(dimension, fine=fine)
         index = _deserialized(template)
-        if (index.d, index.pq.M, index.ntotal) != (padded, sub_quantisers, 0):
+        matrix = np.frombuffer(rotation, dtype="<f4")
+        if matrix.size != dimension * index.d or index.ntotal:
             raise ValueError("its codec has another shape")
-        matrix = np.frombuffer(rotation, dtype="<f4").reshape(dimension, padded)
+        matrix = matrix.reshape(dimension, index.d)
         return cls(np.ascontiguousarray(matrix, dtype=np.float32), index, trained_on, fine)
 
     @property
@@ -91,28 +95,44 @@ class Codec:
         return int(self.template.pq.code_size)
 
     def rotate(self, vectors: Vector) -> Vector:
-        """Vectors in the coordinates of the codes, shape (n, padded dimension)."""
+        """Vectors in the coordinates of the codes, shape (n, code dimension)."""
         return np.ascontiguousarray(vectors @ self.rotation, dtype=np.float32)
 
 
-def code_layout(dimension: int, *, fine: bool = False) -> tuple[int, int]:
-    """Number of sub-quantisers, and the dimension padded to a multiple of theirs.
+def code_layout(axes: int, *, fine: bool = False) -> tuple[int, int]:
+    """Number of sub-quantisers, and the axes padded to a multiple of theirs.
 
-    Two bits per dimension up to 256 dimensions, one bit beyond: 32 bytes for 128
-    dimensions, 64 for 512. Fine codes have twice as many.
+    Two bits per axis up to 256 axes, one bit beyond: 32 bytes for 128 axes, 48 for 192.
+    Fine codes have twice as many.
     """
-    width = 2 if dimension <= 256 else 4
+    width = 2 if axes <= 256 else 4
     if fine:
         width //= 2
-    sub_quantisers = -(-dimension // width)
+    sub_quantisers = -(-axes // width)
     sub_quantisers += sub_quantisers % 2
     return sub_quantisers, sub_quantisers * width
 
 
-def _rotation(dimension: int, padded: int) -> NDArray[np.float32]:
+def _principal_axes(sample: Vector, variance: float) -> NDArray[np.float32]:
+    """The fewest axes that hold a share of the sample's variance; shape (dimension, axes).
+
+    Scores are inner products, so the variance is that about the origin. Where all axes are
+    needed they are left as they are.
+    """
+    dimension = sample.shape[1]
+    variances, axes = np.linalg.eigh(sample.T.astype(np.float64) @ sample)
+    held = np.cumsum(variances[::-1]) / variances.sum()
+    needed = int(np.searchsorted(held, variance)) + 1
+    kept = max(_AXES_MIN, -(-needed // _AXES_MULTIPLE) * _AXES_MULTIPLE)
+    if kept >= dimension:
+        return np.eye(dimension, dtype=np.float32)
+    return axes[:, ::-1][:, :kept].astype(np.float32)
+
+
+def _rotation(axes: int, padded: int) -> NDArray[np.float32]:
     random = np.random.default_rng(_SEED)
     square = np.linalg.qr(random.standard_normal((padded, padded)))[0]
-    return np.ascontiguousarray(square[:dimension], dtype=np.float32)
+    return np.ascontiguousarray(square[:axes], dtype=np.float32)
 
 
 def _clone(index: faiss.IndexPQFastScan) -> faiss.IndexPQFastScan:
@@ -197,7 +217,7 @@ class Segment:
         Several probes at once share the reading of the codes, and take half the time each.
 
         Args:
-            rotated: Probes in the codec's coordinates, shape (n, padded dimension).
+            rotated: Probes in the codec's coordinates, shape (n, code dimension).
             count: How many.
 
         Returns:

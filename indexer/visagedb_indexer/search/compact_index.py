@@ -48,7 +48,7 @@ class CompactIndex:
         """Ordinals of about the best rows of all segments for each probe, best first.
 
         Args:
-            rotated: Probes in the codec's coordinates, shape (n, padded dimension).
+            rotated: Probes in the codec's coordinates, shape (n, code dimension).
             count: How many.
             threads: Cores to divide the segments over.
 

@@ -29,7 +29,7 @@ from visagedb_indexer.search.compact import Codec, Segment
 from visagedb_indexer.search.compact_index import CompactIndex
 
 _LOG = logging.getLogger(__name__)
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _MANIFEST: Final = "manifest"
 _LENGTH: Final = struct.Struct("<Q")
 
