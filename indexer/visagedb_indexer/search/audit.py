@@ -67,8 +67,10 @@ class Audit:
         return self.lost_count / self.probe_count if self.probe_count else 0.0
 
     def exceeds(self, bound: float) -> bool:
-        """Whether the loss is above a bound for certain, at the largest effort there is."""
-        return self.effort == EFFORTS[-1] and self.interval[0] > bound
+        """Whether the loss is above a bound, at the largest effort there is."""
+        # One or two lost mates may be chance.
+        most = max(2.0, bound * self.probe_count)
+        return self.effort == EFFORTS[-1] and self.lost_count > most
 
     @property
     def interval(self) -> tuple[float, float]:

@@ -15,7 +15,7 @@ import numpy as np
 from visagedb_indexer import limits
 from visagedb_indexer.failpoints import reached
 from visagedb_indexer.search.audit import Audit, audit
-from visagedb_indexer.search.compact import Codec, Segment
+from visagedb_indexer.search.compact import LEVELS, Codec, Segment
 from visagedb_indexer.search.compact_index import CompactIndex
 from visagedb_indexer.search.faces_table import FacesTable
 from visagedb_indexer.search.protocol import VectorSource
@@ -144,7 +144,7 @@ class IndexBuilder:
         return (
             last is not None
             and last.generation == self.index.generation
-            and not self.index.codec.fine
+            and self.index.codec.level + 1 < len(LEVELS)
             and last.exceeds(self.loss_bound)
         )
 
@@ -251,10 +251,10 @@ class IndexBuilder:
     def _build(self) -> None:
         """Trains new codes on a sample and encodes everything, aside from the searches."""
         self.progress = 0.0
-        fine = self.index is not None and (self.index.codec.fine or self._finer_codes_due())
+        level = 0 if self.index is None else self.index.codec.level + self._finer_codes_due()
         try:
             reached("build.before_training")
-            codec = Codec.train(self._sample(), self._table.live_count, fine=fine)
+            codec = Codec.train(self._sample(), self._table.live_count, level=level)
             index = CompactIndex(codec, (), 0, self.generation + 1)
             # A chunk goes into one segment, so it must fit into one.
             chunk = min(_BUILD_CHUNK_ROWS, limits.SEGMENT_ROWS_MAX)

@@ -28,8 +28,10 @@ _BLOCK_BY_BLOCK = 15
 """The kernel that reads long codes fastest for a single probe (benchmarks/scan.py)."""
 _LONG_CODE_BYTES = 64
 _BORDER_SHARE_MAX = 1 / 8
-_KEPT_VARIANCE = 0.94
-_KEPT_VARIANCE_FINE = 0.995
+LEVELS = ((0.94, 2), (0.975, 2), (0.995, 4))
+"""From coarse to fine: the share of the variance whose axes are kept, and bits per axis."""
+_FULL_BITS_AXES_MAX = 256
+"""Of more axes each gets half of the bits."""
 _AXES_MIN = 64
 _AXES_MULTIPLE = 32
 _THREAD = threading.local()
@@ -50,24 +52,31 @@ class Codec:
         rotation: Shape (dimension, code dimension), float32: from vectors to what is coded.
         template: A trained, empty index.
         trained_on: Vectors the gallery had when it was trained.
-        fine: Whether the codes have twice the usual bytes.
+        level: Of `LEVELS`.
     """
 
     rotation: NDArray[np.float32]
     template: faiss.IndexPQFastScan
     trained_on: int
-    fine: bool = False
+    level: int = 0
 
     @classmethod
-    def train(cls, sample: Vector, gallery_rows: int, *, fine: bool = False) -> "Codec":
-        """Learns the codes from a sample of shape (n, dimension)."""
+    def train(cls, sample: Vector, gallery_rows: int, *, level: int = 0) -> "Codec":
+        """Learns the codes from a sample of shape (n, dimension).
+
+        A level that would need the same axes and bits as the one before is passed over.
+        """
         one_thread()
-        axes = _principal_axes(sample, _KEPT_VARIANCE_FINE if fine else _KEPT_VARIANCE)
-        sub_quantisers, padded = code_layout(axes.shape[1], fine=fine)
-        rotation = np.ascontiguousarray(axes @ _rotation(axes.shape[1], padded))
+        variances, axes = _principal_axes(sample)
+        layouts = [code_layout(variances, each) for each in range(len(LEVELS))]
+        while 0 < level < len(LEVELS) - 1 and layouts[level] == layouts[level - 1]:
+            level += 1
+        kept, sub_quantisers, padded = layouts[level]
+        chosen = axes[:, :kept] if kept < len(axes) else np.eye(kept, dtype=np.float32)
+        rotation = np.ascontiguousarray(chosen @ _rotation(kept, padded))
         index = faiss.IndexPQFastScan(padded, sub_quantisers, 4, faiss.METRIC_INNER_PRODUCT)
         index.train(sample @ rotation)
-        return cls(rotation, index, gallery_rows, fine)
+        return cls(rotation, index, gallery_rows, level)
 
     def serialized(self) -> tuple[bytes, bytes]:
         """The rotation and the trained quantiser as bytes."""
@@ -75,7 +84,7 @@ class Codec:
 
     @classmethod
     def deserialized(
-        cls, rotation: Buffer, template: Buffer, dimension: int, trained_on: int, *, fine: bool
+        cls, rotation: Buffer, template: Buffer, dimension: int, trained_on: int, level: int
     ) -> "Codec":
         """Inverse of `serialized`; the bytes must be trusted.
 
@@ -87,7 +96,7 @@ class Codec:
         if matrix.size != dimension * index.d or index.ntotal:
             raise ValueError("its codec has another shape")
         matrix = matrix.reshape(dimension, index.d)
-        return cls(np.ascontiguousarray(matrix, dtype=np.float32), index, trained_on, fine)
+        return cls(np.ascontiguousarray(matrix, dtype=np.float32), index, trained_on, level)
 
     @property
     def code_bytes(self) -> int:
@@ -99,34 +108,31 @@ class Codec:
         return np.ascontiguousarray(vectors @ self.rotation, dtype=np.float32)
 
 
-def code_layout(axes: int, *, fine: bool = False) -> tuple[int, int]:
-    """Number of sub-quantisers, and the axes padded to a multiple of theirs.
+def code_layout(variances: NDArray[np.float64], level: int) -> tuple[int, int, int]:
+    """Axes kept, sub-quantisers, and the axes padded to a multiple of theirs.
 
-    Two bits per axis up to 256 axes, one bit beyond: 32 bytes for 128 axes, 48 for 192.
-    Fine codes have twice as many.
+    Args:
+        variances: Along the principal axes, descending; shape (dimension,).
+        level: Of `LEVELS`.
     """
-    width = 2 if axes <= 256 else 4
-    if fine:
-        width //= 2
-    sub_quantisers = -(-axes // width)
-    sub_quantisers += sub_quantisers % 2
-    return sub_quantisers, sub_quantisers * width
-
-
-def _principal_axes(sample: Vector, variance: float) -> NDArray[np.float32]:
-    """The fewest axes that hold a share of the sample's variance; shape (dimension, axes).
-
-    Scores are inner products, so the variance is that about the origin. Where all axes are
-    needed they are left as they are.
-    """
-    dimension = sample.shape[1]
-    variances, axes = np.linalg.eigh(sample.T.astype(np.float64) @ sample)
-    held = np.cumsum(variances[::-1]) / variances.sum()
-    needed = int(np.searchsorted(held, variance)) + 1
+    share, bits = LEVELS[level]
+    held = np.cumsum(variances) / variances.sum()
+    needed = int(np.searchsorted(held, share)) + 1
     kept = max(_AXES_MIN, -(-needed // _AXES_MULTIPLE) * _AXES_MULTIPLE)
-    if kept >= dimension:
-        return np.eye(dimension, dtype=np.float32)
-    return axes[:, ::-1][:, :kept].astype(np.float32)
+    kept = min(kept, len(variances))
+    width = 4 // bits if kept <= _FULL_BITS_AXES_MAX else 8 // bits
+    sub_quantisers = -(-kept // width)
+    sub_quantisers += sub_quantisers % 2
+    return kept, sub_quantisers, sub_quantisers * width
+
+
+def _principal_axes(sample: Vector) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Variances, descending, and the axes as columns.
+
+    Scores are inner products, so the variance is that about the origin.
+    """
+    variances, axes = np.linalg.eigh(sample.T.astype(np.float64) @ sample)
+    return variances[::-1], axes[:, ::-1].astype(np.float32)
 
 
 def _rotation(axes: int, padded: int) -> NDArray[np.float32]:

@@ -44,7 +44,7 @@ class _Manifest:
     indexed: int
     generation: int
     trained_on: int
-    fine: bool
+    level: int
     codec: str
     segments: tuple[str, ...]
     audit: Audit | None = None
@@ -85,7 +85,7 @@ class Snapshot:
             indexed=index.indexed,
             generation=index.generation,
             trained_on=index.codec.trained_on,
-            fine=index.codec.fine,
+            level=index.codec.level,
             codec=self._part(index.codec),
             # One at a time, so that no second copy of all codes is ever in memory.
             segments=tuple(self._part(segment) for segment in index.segments),
@@ -136,7 +136,7 @@ class Snapshot:
             raise ValueError("it knows faces that the gallery does not")
         rotation, template = self._load(manifest.codec)
         codec = Codec.deserialized(
-            rotation, template, self._dimension, manifest.trained_on, fine=manifest.fine
+            rotation, template, self._dimension, manifest.trained_on, manifest.level
         )
         self._written[codec] = manifest.codec
         segments = []
