@@ -29,6 +29,7 @@ from visagedb._answers import (
     Verification,
 )
 from visagedb._async_client import AsyncClient
+from visagedb._audit_log import AuditEntry, AuditLogFinding, AuditLogVerification
 from visagedb._audits import GalleryAudit, GalleryFinding
 from visagedb._bulk import BulkProgress, EnrollItem, EnrollResult
 from visagedb._calibration import (
@@ -159,6 +160,9 @@ __all__ = [
     "ApiKey",
     "AsyncClient",
     "AsyncOperation",
+    "AuditEntry",
+    "AuditLogFinding",
+    "AuditLogVerification",
     "Box",
     "BulkProgress",
     "Calibration",

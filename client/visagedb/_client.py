@@ -12,6 +12,7 @@ import grpc
 from visagedb import _bulk as bulk
 from visagedb._answers import ProbeResult
 from visagedb._api import access as access_api
+from visagedb._api import audit_log as audit_log_api
 from visagedb._api import audits as audits_api
 from visagedb._api import calibrations as calibrations_api
 from visagedb._api import changes as changes_api
@@ -197,6 +198,8 @@ class Client:
     create_api_key = _method(access_api.create_api_key)
     list_api_keys = _listing(access_api.list_api_keys)
     revoke_api_key = _method(access_api.revoke_api_key)
+    list_audit_entries = _listing(audit_log_api.list_audit_entries)
+    verify_audit_log = _method(audit_log_api.verify_audit_log)
 
     create_gallery = _method(galleries_api.create_gallery)
     get_gallery = _method(galleries_api.get_gallery)

@@ -166,7 +166,7 @@ class Server:
         )
         access_pb2_grpc.add_AccessServiceServicer_to_server(AccessService(self.keys), server)
         audit_log_pb2_grpc.add_AuditLogServiceServicer_to_server(
-            AuditLogService(self.audit_log.folder), server
+            AuditLogService(self.audit_log), server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(

@@ -8,6 +8,7 @@ import typer
 
 from visagedb._channel import DEFAULT_ADDRESS
 from visagedb._cli import (
+    _audit_log,
     _cluster,
     _clusters,
     _enroll,
@@ -59,6 +60,7 @@ _SERVER_PACKAGES: Final = frozenset(
 
 _OWN: Final = frozenset(
     {
+        "audit",
         "cluster",
         "clusters",
         "enroll",
@@ -140,7 +142,16 @@ def build(arguments: list[str]) -> typer.Typer:
     commands = (argument for argument in arguments if argument in EXPECTED or argument in _OWN)
     if next(commands, None) not in _OWN:
         add_plugins(app)
-    for module in (_gallery, _identity, _face, _clusters, _operation, _quarantine, _keys):
+    for module in (
+        _gallery,
+        _identity,
+        _face,
+        _clusters,
+        _operation,
+        _quarantine,
+        _keys,
+        _audit_log,
+    ):
         app.add_typer(module.app)
     for register in (_enroll.register, _search.register, _cluster.register):
         register(app)

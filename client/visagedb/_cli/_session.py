@@ -81,6 +81,11 @@ class Session:
         for renderable in renderables:
             self.out.print(renderable)
 
+    def show_line(self, document: Any, text: str) -> None:
+        """Prints a document as one line of JSON, or a text for people; at once."""
+        line = json.dumps(plain(document), ensure_ascii=False) if self.as_json else text
+        print(line, flush=True)
+
     def close(self) -> None:
         """Closes the connection if there is one."""
         if self._client is not None:

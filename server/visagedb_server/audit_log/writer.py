@@ -31,7 +31,7 @@ SYNC_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
 DURABLE_SECONDS_MAX: Final = 10.0
 
-_Waiting = tuple[Entry, Future[None] | None]
+_Waiting = tuple[Entry | None, Future[None] | None]
 
 
 class AuditLog:
@@ -95,6 +95,17 @@ class AuditLog:
         Raises:
             AuditLogUnavailableError: It could not be written yet; it will be.
         """
+        self._wait(entry)
+
+    def flush(self) -> None:
+        """Returns when everything that was left before is on disk.
+
+        Raises:
+            AuditLogUnavailableError: It could not be written yet.
+        """
+        self._wait(None)
+
+    def _wait(self, entry: Entry | None) -> None:
         done: Future[None] = Future()
         self._queue.put((entry, done))
         self._urgent.set()
@@ -102,7 +113,7 @@ class AuditLog:
             done.result(DURABLE_SECONDS_MAX)
         except FutureTimeoutError as error:
             raise AuditLogUnavailableError(
-                "it was done, but is not in the audit log yet: " + (self._failure or "it is slow")
+                "it is not in the audit log yet: " + (self._failure or "it is slow")
             ) from error
 
     def close(self) -> None:
@@ -144,10 +155,17 @@ class AuditLog:
         return self._head
 
     def _run(self) -> None:
+        try:
+            self._write_all()
+        except Exception:  # noqa: BLE001
+            self._failure = "the writer has stopped; restart the server"
+            _LOG.exception("the audit log's writer has stopped")
+
+    def _write_all(self) -> None:
         open_ = True
         while open_:
             waiting, open_ = self._gather()
-            while not self._written([entry for entry, _ in waiting]):
+            while not self._written([entry for entry, _ in waiting if entry is not None]):
                 if self._closed:
                     return
                 time.sleep(RETRY_SECONDS)

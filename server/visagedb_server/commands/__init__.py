@@ -4,10 +4,11 @@ import typer
 
 from visagedb_server.commands import data, evaluate, models
 from visagedb_server.commands.doctor import doctor
+from visagedb_server.commands.local_audit import local_audit
 from visagedb_server.commands.local_keys import local_keys
 from visagedb_server.commands.serve import serve
 
-__all__ = ["local_keys", "register"]
+__all__ = ["local_audit", "local_keys", "register"]
 
 
 def register(app: typer.Typer) -> None:

@@ -6,8 +6,7 @@ from visagedb.v1 import audit_log_pb2, audit_log_pb2_grpc
 from visagedb_indexer.errors import InvalidArgumentError
 from visagedb_server import convert, names, paging
 from visagedb_server.access import current_caller
-from visagedb_server.audit_log import Entry
-from visagedb_server.audit_log.folder import Folder
+from visagedb_server.audit_log import AuditLog, Entry
 from visagedb_server.audit_log.reading import Filter, find
 from visagedb_server.audit_log.verifying import verify
 
@@ -17,8 +16,9 @@ _LISTING = "auditEntries"
 class AuditLogService(audit_log_pb2_grpc.AuditLogServiceServicer):
     """The audit log: list, verify."""
 
-    def __init__(self, folder: Folder) -> None:
-        self._folder = folder
+    def __init__(self, log: AuditLog) -> None:
+        self._log = log
+        self._folder = log.folder
 
     def ListAuditEntries(  # noqa: N802
         self, request: audit_log_pb2.ListAuditEntriesRequest, context: grpc.ServicerContext
@@ -42,6 +42,8 @@ class AuditLogService(audit_log_pb2_grpc.AuditLogServiceServicer):
             start_us=start,
             end_us=end,
         )
+        # Whoever asks sees what was answered before.
+        self._log.flush()
         after = int(token) if token else request.after_sequence if request.oldest_first else 0
         found = find(
             self._folder,
