@@ -6,8 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from visagedb_indexer import cluster_edits, limits
 from visagedb_indexer.commands import Command, Effects, RunCommand
+from visagedb_indexer.frozen_faces import erase_frozen
 from visagedb_indexer.store import ClusteringRecord, ClusterRecord, GalleryStore, Transaction
 
 _ORDINAL_BYTES: Final = 8
@@ -34,6 +38,12 @@ class Clusterings:
     def remove_work(self, clustering_id: str) -> None:
         """Removes what a run has left, when it is done or given up."""
         shutil.rmtree(self.work_folder(clustering_id), ignore_errors=True)
+
+    def erase_work(self, alive: NDArray[np.int64]) -> None:
+        """Overwrites in what runs keep the vectors of faces that are not alive, by ordinal."""
+        folder = self.work_folder("")
+        for entry in folder.iterdir() if folder.exists() else ():
+            erase_frozen(entry, alive)
 
     def tidy(self, unfinished: Container[str]) -> None:
         """Removes what runs have left that do not go on; for the start, while none runs."""

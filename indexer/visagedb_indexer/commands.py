@@ -17,7 +17,6 @@ from visagedb_indexer import limits, validation
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.errors import (
     EtagMismatchError,
-    FaceNotFoundError,
     IdentityExistsError,
     IdentityNotFoundError,
 )
@@ -153,40 +152,6 @@ def update_identity(identity_id: str, patch: IdentityPatch, etag: str) -> Comman
         )
         txn.replace_identity(old, new)
         return Effects(new, replaced=((old, new),))
-
-    return command
-
-
-def delete_identity(identity_id: str, etag: str, *, allow_missing: bool) -> Command[int]:
-    """Deletes an identity with its faces; the result is how many faces it had."""
-
-    def command(txn: Transaction) -> Effects[int]:
-        record = txn.find_identity(identity_id) if allow_missing else txn.identity(identity_id)
-        if record is None:
-            txn.quarantine.erase(identity_id)
-            return Effects(0)
-        check_etag(etag, record.revision)
-        ordinals = txn.remove_identity(record)
-        txn.lineage.erase(record.number)
-        txn.quarantine.erase(identity_id)
-        return Effects(len(ordinals), deleted=(record,), removed_faces=tuple(ordinals))
-
-    return command
-
-
-def delete_face(identity_id: str, face_id: str, *, allow_missing: bool) -> Command[None]:
-    """Deletes one face; with an empty identity id a loose one."""
-
-    def command(txn: Transaction) -> Effects[None]:
-        try:
-            face = txn.face_by_id(identity_id, face_id)
-            identity = txn.identity(identity_id) if identity_id else None
-        except (IdentityNotFoundError, FaceNotFoundError):
-            if allow_missing:
-                return Effects(None)
-            raise
-        txn.remove_face(identity, face)
-        return Effects(None, removed_faces=(face.ordinal,))
 
     return command
 

@@ -1,21 +1,23 @@
 """The faces of a clustering run, written to a folder as they were when it began.
 
 A run may take long and go on after a crash. Meanwhile faces come and go; the run is of those
-that were there at its beginning, whatever happens.
+that were there at its beginning. But the vector of a face that is erased for good becomes zero.
 """
 
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visagedb_indexer.failpoints import reached
-from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.values import Vector
+
+if TYPE_CHECKING:
+    from visagedb_indexer.gallery import Gallery
 
 _ROWS: Final = 1 << 14
 _FOLDER, _ORDINALS, _OWNERS, _VECTORS = "faces", "ordinals.npy", "owners.npy", "vectors.f32"
@@ -39,7 +41,7 @@ class FrozenFaces:
         return len(self.ordinals)
 
 
-def freeze(gallery: Gallery, ordinals: NDArray[np.int64], folder: Path) -> FrozenFaces:
+def freeze(gallery: "Gallery", ordinals: NDArray[np.int64], folder: Path) -> FrozenFaces:
     """Writes the faces of some ordinals into a folder, unless that was done before a crash.
 
     Args:
@@ -57,10 +59,35 @@ def freeze(gallery: Gallery, ordinals: NDArray[np.int64], folder: Path) -> Froze
         reached("clustering.before_faces_rename")
         aside.rename(place)
         reached("clustering.after_faces")
+    # A face that was deleted while it was being written would be forgotten there.
+    erase_frozen(folder, gallery.ordinals())
     return _read(place, gallery.model.dimension)
 
 
-def _write(gallery: Gallery, ordinals: NDArray[np.int64], place: Path) -> None:
+def erase_frozen(folder: Path, alive: NDArray[np.int64]) -> None:
+    """Overwrites the vectors of deleted faces in the folder of a run with zeros.
+
+    Args:
+        folder: Of the run; if it has no faces yet, nothing happens.
+        alive: Ordinals of the faces that exist, ascending.
+    """
+    place = folder / _FOLDER
+    if not place.exists():
+        return
+    ordinals = np.load(place / _ORDINALS)
+    gone = np.flatnonzero(~np.isin(ordinals, alive, assume_unique=True))
+    if not len(gone):
+        return
+    row_bytes = (place / _VECTORS).stat().st_size // len(ordinals)
+    with (place / _VECTORS).open("r+b") as file:
+        for row in gone.tolist():
+            file.seek(row * row_bytes)
+            file.write(bytes(row_bytes))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write(gallery: "Gallery", ordinals: NDArray[np.int64], place: Path) -> None:
     kept = []
     with (place / _VECTORS).open("wb") as file:
         for start in range(0, len(ordinals), _ROWS):

@@ -16,6 +16,8 @@ from visagedb_indexer.calibrations import Calibrations
 from visagedb_indexer.clusterings import Clusterings
 from visagedb_indexer.commands import Command, Effects, Result
 from visagedb_indexer.enrolment_gate import EnrolmentGate
+from visagedb_indexer.compactions import Compactions, EngineSide
+from visagedb_indexer.erasures import Erasures
 from visagedb_indexer.errors import IndexerError
 from visagedb_indexer.filters import parse_filter
 from visagedb_indexer.following import follow
@@ -105,9 +107,18 @@ class Gallery:
         self.bulk = BulkEnrollment(self._writer, self._durable, self.model, self._gate)
         self.quarantine = Quarantine(self._store, self._run)
         self.imports = Imports(self._store, self._run, self.model, self._gate, all_cores_search)
+        self.erasures = Erasures(self._store, self._run, lambda: self._record)
+        self.compactions = Compactions(
+            self._store,
+            self._run,
+            EngineSide(self._engine.erase_codes, self._engine.live_ordinals),
+            self.erasures,
+            self.clusterings,
+        )
 
     def close(self) -> None:
         """Finishes the writes in progress and closes the database."""
+        self.compactions.close()
         self.calibrations.close()
         self._writer.close()
         self._engine.close()
@@ -223,7 +234,8 @@ class Gallery:
             IdentityNotFoundError: There is none, and that is not allowed.
             EtagMismatchError: It changed since the caller read it.
         """
-        return self._run(commands.delete_identity(identity_id, etag, allow_missing=allow_missing))
+        receipt = self.erasures.delete_identity(identity_id, etag, allow_missing=allow_missing)
+        return 0 if receipt is None else receipt.face_count
 
     # Faces
 
@@ -308,7 +320,7 @@ class Gallery:
             IdentityNotFoundError: There is no such identity.
             FaceNotFoundError: It has no such face, and that is not allowed.
         """
-        self._run(commands.delete_face(identity_id, face_id, allow_missing=allow_missing))
+        self.erasures.delete_face(identity_id, face_id, allow_missing=allow_missing)
 
     # Search
 

@@ -131,6 +131,10 @@ PAGE_BYTES_MAX: Final = 3 * MIB
 LINEAGE_ENTRIES_MAX: Final = 100_000
 """The oldest entries beyond this are forgotten: their changes can no longer be undone."""
 
+# Erasure
+ERASURES_KEPT_MAX: Final = 1_000_000
+"""Receipts of a gallery; the oldest complete ones beyond this are forgotten."""
+
 # Calibration
 CALIBRATIONS_KEPT_MAX: Final = 20
 """Older ones are forgotten: decisions name the version they were taken by."""

@@ -149,6 +149,22 @@ class Extraction:
     faces: tuple[ExtractedFace, ...]
 
 
+class ErasureKind(StrEnum):
+    """What was erased."""
+
+    IDENTITY = "identity"
+    FACE = "face"
+    GALLERY = "gallery"
+
+
+class ErasureCause(StrEnum):
+    """Why it was erased."""
+
+    REQUEST = "request"
+    EXPIRY = "expiry"
+    """Its time was over."""
+
+
 class FaceScope(StrEnum):
     """Which faces of a gallery are meant: those of identities, the loose ones, or all."""
 

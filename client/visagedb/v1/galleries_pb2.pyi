@@ -15,6 +15,7 @@ import google.protobuf.timestamp_pb2
 import sys
 import typing
 import visagedb.v1.enrolment_gate_pb2
+import visagedb.v1.erasures_pb2
 import visagedb.v1.types_pb2
 
 if sys.version_info >= (3, 10):
@@ -407,9 +408,18 @@ Global___DeleteGalleryRequest: typing_extensions.TypeAlias = DeleteGalleryReques
 class DeleteGalleryResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    ERASURE_FIELD_NUMBER: builtins.int
+    @property
+    def erasure(self) -> visagedb.v1.erasures_pb2.Erasure:
+        """The receipt; unset when there was no such gallery."""
+
     def __init__(
         self,
+        *,
+        erasure: visagedb.v1.erasures_pb2.Erasure | None = ...,
     ) -> None: ...
+    def HasField(self, field_name: typing.Literal["erasure", b"erasure"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["erasure", b"erasure"]) -> None: ...
 
 Global___DeleteGalleryResponse: typing_extensions.TypeAlias = DeleteGalleryResponse
 

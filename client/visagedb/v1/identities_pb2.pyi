@@ -16,6 +16,7 @@ import google.rpc.status_pb2
 import sys
 import typing
 import visagedb.v1.enrolment_gate_pb2
+import visagedb.v1.erasures_pb2
 import visagedb.v1.types_pb2
 
 if sys.version_info >= (3, 10):
@@ -419,13 +420,20 @@ class DeleteIdentityResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     DELETED_FACE_COUNT_FIELD_NUMBER: builtins.int
+    ERASURE_FIELD_NUMBER: builtins.int
     deleted_face_count: builtins.int
+    @property
+    def erasure(self) -> visagedb.v1.erasures_pb2.Erasure:
+        """The receipt; unset when there was no such identity."""
+
     def __init__(
         self,
         *,
         deleted_face_count: builtins.int = ...,
+        erasure: visagedb.v1.erasures_pb2.Erasure | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["deleted_face_count", b"deleted_face_count"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["erasure", b"erasure"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["deleted_face_count", b"deleted_face_count", "erasure", b"erasure"]) -> None: ...
 
 Global___DeleteIdentityResponse: typing_extensions.TypeAlias = DeleteIdentityResponse
 
@@ -835,9 +843,18 @@ Global___DeleteFaceRequest: typing_extensions.TypeAlias = DeleteFaceRequest
 class DeleteFaceResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    ERASURE_FIELD_NUMBER: builtins.int
+    @property
+    def erasure(self) -> visagedb.v1.erasures_pb2.Erasure:
+        """The receipt; unset when there was no such face."""
+
     def __init__(
         self,
+        *,
+        erasure: visagedb.v1.erasures_pb2.Erasure | None = ...,
     ) -> None: ...
+    def HasField(self, field_name: typing.Literal["erasure", b"erasure"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["erasure", b"erasure"]) -> None: ...
 
 Global___DeleteFaceResponse: typing_extensions.TypeAlias = DeleteFaceResponse
 

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from visagedb_indexer import limits
+from visagedb_indexer.errors import GalleryClosedError
 from visagedb_indexer.failpoints import reached
 from visagedb_indexer.search.audit import Audit, audit
 from visagedb_indexer.search.compact import LEVELS, Codec, Segment
@@ -31,6 +32,14 @@ _SEED: Final = 7
 _AUDIT_GROWTH: Final = 1.5
 _SAVED_ROWS_MIN: Final = 50_000
 """Fewer new rows than this are encoded anew faster than a snapshot pays for itself."""
+
+
+class _Erasing:
+    """Somebody who waits until the codes of deleted faces are gone."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.error: Exception | None = None
 
 
 class IndexBuilder:
@@ -64,6 +73,7 @@ class IndexBuilder:
         self.audit: Audit | None = None
         self.loss_bound = loss_bound
         self._deleted = 0
+        self._erasing: list[_Erasing] = []
         self.progress: float | None = None
         self.settled = threading.Event()
         self.settled.set()
@@ -103,6 +113,27 @@ class IndexBuilder:
             self._deleted += count
         self.notice()
 
+    def erase(self, check: Callable[[], None]) -> None:
+        """Takes the codes of all deleted faces out, in memory and on disk, and waits for it.
+
+        Args:
+            check: Called while waiting; raises to wait no longer.
+
+        Raises:
+            GalleryClosedError: The gallery was closed.
+            OSError: The snapshot cannot be written.
+        """
+        erasing = _Erasing()
+        with self._condition:
+            self._erasing.append(erasing)
+        self._wake()
+        while not erasing.done.wait(_GATHERING_SECONDS):
+            if self._closed:
+                raise GalleryClosedError("the gallery is closed")
+            check()
+        if erasing.error is not None:
+            raise erasing.error
+
     def promise(self, loss_bound: float) -> None:
         """Changes the fraction of mates that may be lost."""
         self.loss_bound = loss_bound
@@ -119,7 +150,8 @@ class IndexBuilder:
 
     def _due(self) -> bool:
         return (
-            self._training_due()
+            bool(self._erasing)
+            or self._training_due()
             or self._tail_rows() > 0
             or self._purge_due()
             or self._saving_due()
@@ -190,7 +222,12 @@ class IndexBuilder:
             )
 
     def _has_better_to_do(self) -> bool:
-        return self._closed or self._tail_rows() > limits.TAIL_ROWS_MAX or self._training_due()
+        return (
+            self._closed
+            or bool(self._erasing)
+            or self._tail_rows() > limits.TAIL_ROWS_MAX
+            or self._training_due()
+        )
 
     def _save(self) -> None:
         """Writes codes and audit to disk, if they have changed since."""
@@ -220,6 +257,8 @@ class IndexBuilder:
                 self._rest()
             elif self._training_due():
                 self._guarded(self._build)
+            elif self._erasing:
+                self._erase()
             elif self._purge_due():
                 self._guarded(self._purge)
             elif self._tail_rows() == 0:
@@ -302,6 +341,27 @@ class IndexBuilder:
         reached("build.before_purge")
         self._replace(self.index.without(self._table.view().owners))
         reached("build.after_purge")
+
+    def _erase(self) -> None:
+        with self._condition:
+            waiting, self._erasing = self._erasing, []
+        error: Exception | None = None
+        try:
+            if self.tombstone_count:
+                self._purge()
+            if self._snapshot is not None:
+                reached("compaction.before_codes")
+                if self.index is None:
+                    self._snapshot.remove()
+                else:
+                    self._saved = (self.index, self.audit)
+                    self._snapshot.save(*self._saved)
+                reached("compaction.after_codes")
+        except Exception as raised:  # noqa: BLE001 - raised again by those who wait
+            error = raised
+        for erasing in waiting:
+            erasing.error = error
+            erasing.done.set()
 
     def _replace(self, index: CompactIndex) -> None:
         self.index = index

@@ -9,7 +9,7 @@ Searches that wait for a place at the same time are answered together (see `sche
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -109,6 +109,14 @@ class SearchEngine:
         for ordinal in ordinals:
             self._table.remove(ordinal)
         self._builder.forget(len(ordinals))
+
+    def erase_codes(self, check: Callable[[], None]) -> None:
+        """Takes the codes of all deleted faces out, in memory and on disk, and waits for it.
+
+        Args:
+            check: Called while waiting; raises to wait no longer.
+        """
+        self._builder.erase(check)
 
     def reassign(self, moved: Iterable[tuple[int, int]]) -> None:
         """Gives faces, by ordinal, to other identities, by number; codes and vectors stay."""

@@ -15,6 +15,7 @@ Segments never change, so a new snapshot writes only those that the last one did
 import hashlib
 import logging
 import os
+import shutil
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,11 @@ class Snapshot:
         self._write(_MANIFEST, digest + b"\n" + data)
         reached("codes.after_manifest")
         self._forget_all_but({manifest.codec, *manifest.segments})
+
+    def remove(self) -> None:
+        """Removes the snapshot."""
+        if self._folder.exists():
+            shutil.rmtree(self._folder)
 
     def load(self, ordinal_count: int) -> tuple[CompactIndex, Audit | None] | None:
         """The codes and their audit, or None when there is no snapshot that can be trusted.

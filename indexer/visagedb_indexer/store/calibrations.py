@@ -1,6 +1,6 @@
 """Calibrations in the database of a gallery."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from visagedb_indexer.calibration.values import Calibration
@@ -53,3 +53,14 @@ class CalibrationWriter(CalibrationReader):
             while cursor.first() and schema.read_u32(bytes(cursor.key())) + kept_most <= version:
                 cursor.delete()
         return calibration
+
+    def forget_people(self, exists: Callable[[str], bool]) -> None:
+        """Takes pairs out of all calibrations whose identities, by id, do not exist any more."""
+        db = self._db(schema.CALIBRATIONS)
+        with self._txn.cursor(db=db) as cursor:
+            kept = [(bytes(key), decode(data, Calibration)) for key, data in cursor.iternext()]
+        for key, calibration in kept:
+            pairs = calibration.suspected
+            left = tuple(pair for pair in pairs if exists(pair.first) and exists(pair.second))
+            if len(left) < len(pairs):
+                self._txn.put(key, encode(replace(calibration, suspected=left)), db=db)

@@ -213,6 +213,14 @@ class Environment:
             info = self._env.info()
             return int((info["last_pgno"] + 1) * self._env.stat()["psize"])
 
+    def free_bytes(self) -> int:
+        """Bytes of pages that hold nothing any more, and of those that count them."""
+        with self.read() as txn:
+            stats = [txn.stat(handle) for handle in self._handles.values()]
+        kinds = ("branch_pages", "leaf_pages", "overflow_pages")
+        pages = sum(int(stat[kind]) for stat in stats for kind in kinds)
+        return self.used_bytes() - pages * int(self._env.stat()["psize"])
+
     def file_bytes(self) -> int:
         """Size of the database file."""
         with self.read():

@@ -4,7 +4,7 @@ The record of an import is its checkpoint. It changes in the same transaction th
 entries it speaks of, so that after a crash none is lost and none comes twice.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from visagedb_indexer import limits
@@ -138,6 +138,18 @@ class ImportWriter(ImportReader):
         record = replace(record, failures_kept=kept)
         self._txn.put(record.id.encode(), encode(record), db=self._db(schema.IMPORTS))
         return record
+
+    def forget_people(self, gone: Container[str]) -> None:
+        """Forgets the failures that speak of some identities, by id."""
+        failures = self._db(schema.IMPORT_FAILURES)
+        with self._txn.cursor(db=failures) as cursor:
+            keys = [
+                bytes(key)
+                for key, data in cursor.iternext()
+                if decode(data, ImportFailure).identity_id in gone
+            ]
+        for key in keys:
+            self._txn.delete(key, db=failures)
 
     def forget(self, most: int) -> None:
         """Forgets the oldest finished imports beyond a number."""

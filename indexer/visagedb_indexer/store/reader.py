@@ -17,6 +17,7 @@ from visagedb_indexer.store.blocks import ColumnReader
 from visagedb_indexer.store.calibrations import CalibrationReader
 from visagedb_indexer.store.clusterings import ClusteringReader
 from visagedb_indexer.store.environment import LmdbTransaction
+from visagedb_indexer.store.erasures import ErasureReader
 from visagedb_indexer.store.imports import ImportReader
 from visagedb_indexer.store.lineage import LineageReader
 from visagedb_indexer.store.opened import Opened
@@ -53,6 +54,7 @@ class Reader:
         self.lineage = LineageReader(store.environment, txn)
         self.tables = Tables(store.environment.handle, txn)
         self.quarantine = QuarantineReader(store.environment, txn)
+        self.erasures = ErasureReader(store.environment, txn)
 
     def gallery(self) -> GalleryRecord:
         """The gallery's settings."""

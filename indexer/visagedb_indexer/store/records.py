@@ -15,6 +15,8 @@ from visagedb_indexer.gate_values import GateFinding, GateSettings
 from visagedb_indexer.store import checksums
 from visagedb_indexer.values import (
     Box,
+    ErasureCause,
+    ErasureKind,
     FaceScope,
     FindingKind,
     Fusion,
@@ -308,6 +310,43 @@ class LineageRecord:
     undoes: int = -1
 
 
+@dataclass(frozen=True, slots=True)
+class ErasureRecord:
+    """The receipt of an erasure. Holds no template.
+
+    Attributes:
+        id: Begins with the time, so that ids are in its order.
+        gallery_id: Of the gallery it happened in, or that it was.
+        identity_id: Empty for a gallery and for a loose face.
+        identity_uid: Likewise.
+        face_id: Of a face that was erased alone.
+        identity_count: Identities erased.
+        face_count: Faces erased.
+        content_digest: SHA-256 over the ascending digests of what the faces were made from.
+        time_us: When it was deleted: from then on nothing returns it.
+        generation: Of the gallery's content after it.
+        expire_time_us: When it expired, if that was the cause.
+        complete_time_us: When the compaction ended that left no byte of it; 0 before.
+        overwritten: Whether that compaction has overwritten the old file.
+    """
+
+    id: str
+    kind: ErasureKind
+    cause: ErasureCause
+    gallery_id: str
+    time_us: int
+    generation: int
+    identity_id: str = ""
+    identity_uid: str = ""
+    face_id: str = ""
+    identity_count: int = 0
+    face_count: int = 0
+    content_digest: bytes = b""
+    expire_time_us: int | None = None
+    complete_time_us: int = 0
+    overwritten: bool = False
+
+
 _DECODERS: dict[type, msgspec.msgpack.Decoder[Any]] = {}
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -332,3 +371,8 @@ def decode(data: bytes | memoryview, kind: type[Record]) -> Record:
     except msgspec.MsgspecError as error:
         raise StorageCorruptError(f"a stored {kind.__name__} cannot be read: {error}") from error
     return result
+
+
+def plain(data: bytes | memoryview) -> Any:
+    """A record of any kind from its bytes, as maps and lists."""
+    return msgspec.msgpack.decode(checksums.unsealed(data))

@@ -56,6 +56,9 @@ QUARANTINE_CONTENTS: Final = SubDatabase(
 )
 IMPORTS: Final = SubDatabase(b"imports", 1, "import id -> ImportRecord")
 IMPORT_FAILURES: Final = SubDatabase(b"import_failures", 1, "import id, 0, number -> ImportFailure")
+ERASURES: Final = SubDatabase(b"erasures", 1, "erasure id -> ErasureRecord")
+ERASURES_PENDING: Final = SubDatabase(b"erasures_pending", 1, "erasure id -> empty")
+EXPIRIES: Final = SubDatabase(b"expiries", 1, "microseconds, identity number -> empty")
 
 GALLERY_DATABASES: Final = (
     META, IDENTITIES, IDENTITY_IDS, FACES, FACE_IDS, CONTENTS, LABELS, REQUESTS, REQUEST_TIMES,
@@ -64,6 +67,7 @@ GALLERY_DATABASES: Final = (
     CALIBRATIONS,
     AUDITS, FINDINGS, IMPORTS, IMPORT_FAILURES,
     QUARANTINE, QUARANTINE_VECTORS, QUARANTINE_CONTENTS,
+    ERASURES, ERASURES_PENDING, EXPIRIES,
 )  # fmt: skip
 
 GALLERIES: Final = SubDatabase(b"galleries", 1, "gallery id -> uid, the name of its folder")
@@ -71,10 +75,12 @@ OPERATIONS: Final = SubDatabase(b"operations", 1, "operation id -> OperationReco
 API_KEYS: Final = SubDatabase(b"api_keys", 1, "API key id -> ApiKeyRecord")
 
 CATALOGUE_DATABASES: Final = (META, GALLERIES, OPERATIONS, API_KEYS, REQUESTS, REQUEST_TIMES)
+CATALOGUE_DATABASES: Final = (META, GALLERIES, OPERATIONS, REQUESTS, REQUEST_TIMES, ERASURES)
 
 FORMAT_KEY: Final = b"format"
 COUNTERS_KEY: Final = b"counters"
 GALLERY_KEY: Final = b"gallery"
+CLOCK_KEY: Final = b"clock"
 
 LOOSE_NUMBER: Final = 2**31 - 1
 """Stands for no identity: the number under which loose faces are kept. No identity has it."""
@@ -141,6 +147,11 @@ def label_prefix(key: str, value: str | None = None) -> bytes:
     """What the keys of all identities with this label (and value) begin with."""
     prefix = key.encode() + b"\0"
     return prefix if value is None else prefix + value.encode() + b"\0"
+
+
+def expiry_key(time_us: int, number: int) -> bytes:
+    """Key by which identities are found that expire; times before 1970 count as 1970."""
+    return u64(max(0, time_us)) + u32(number)
 
 
 def request_time_key(time_us: int, request_id: str) -> bytes:

@@ -11,6 +11,7 @@ from visagedb_indexer.store.blocks import ColumnWriter
 from visagedb_indexer.store.calibrations import CalibrationWriter
 from visagedb_indexer.store.clusterings import ClusteringWriter
 from visagedb_indexer.store.environment import LmdbTransaction
+from visagedb_indexer.store.erasures import ErasureWriter
 from visagedb_indexer.store.imports import ImportWriter
 from visagedb_indexer.store.lineage import LineageWriter
 from visagedb_indexer.store.newcomers import Arrivals, Newcomers, put_newcomers
@@ -48,6 +49,7 @@ class Transaction(Reader):
         self.imports: ImportWriter = ImportWriter(store.environment, txn)
         self.lineage: LineageWriter = LineageWriter(store.environment, txn)
         self.quarantine: QuarantineWriter = QuarantineWriter(store.environment, txn)
+        self.erasures: ErasureWriter = ErasureWriter(store.environment, txn)
 
     def counters(self) -> Counters:
         """Where the gallery will stand after this transaction."""
@@ -72,16 +74,15 @@ class Transaction(Reader):
         self._put_identity(record)
         number = schema.u32(record.number)
         self._txn.put(record.id.encode(), number, db=self._db(schema.IDENTITY_IDS))
-        self._put_labels(record)
+        self._put_marks(record)
         self._count(identities=1, numbers=1)
         return record
 
     def replace_identity(self, old: IdentityRecord, new: IdentityRecord) -> None:
         """Replaces an identity's own fields; id and number stay."""
-        for key, value in old.labels.items():
-            self._txn.delete(schema.label_key(key, value, old.number), db=self._db(schema.LABELS))
+        self._remove_marks(old)
         self._put_identity(new)
-        self._put_labels(new)
+        self._put_marks(new)
         self._count()
 
     def remove_identity(self, record: IdentityRecord) -> list[int]:
@@ -89,10 +90,7 @@ class Transaction(Reader):
         faces = list(self.faces(record.number))
         for face in faces:
             self._remove_face(record.number, face)
-        for key, value in record.labels.items():
-            self._txn.delete(
-                schema.label_key(key, value, record.number), db=self._db(schema.LABELS)
-            )
+        self._remove_marks(record)
         self._txn.delete(record.id.encode(), db=self._db(schema.IDENTITY_IDS))
         self._txn.delete(schema.u32(record.number), db=self._db(schema.IDENTITIES))
         self._count(identities=-1, faces=-len(faces))
@@ -109,7 +107,7 @@ class Transaction(Reader):
         self._txn.put(
             record.id.encode(), schema.u32(record.number), db=self._db(schema.IDENTITY_IDS)
         )
-        self._put_labels(record)
+        self._put_marks(record)
         self._count(identities=1)
 
     def add_face(
@@ -241,7 +239,16 @@ class Transaction(Reader):
         number = schema.u32(record.number)
         self._txn.put(number, encode(record), db=self._db(schema.IDENTITIES))
 
-    def _put_labels(self, record: IdentityRecord) -> None:
+    def _remove_marks(self, record: IdentityRecord) -> None:
+        for key, value in record.labels.items():
+            self._txn.delete(
+                schema.label_key(key, value, record.number), db=self._db(schema.LABELS)
+            )
+        self.erasures.expect_no_more(record)
+
+    def _put_marks(self, record: IdentityRecord) -> None:
+        """What an identity is found by other than its id: labels, and its expiry."""
+        self.erasures.expect(record)
         for key, value in record.labels.items():
             self._txn.put(
                 schema.label_key(key, value, record.number), b"", db=self._db(schema.LABELS)
