@@ -14,6 +14,7 @@ from visagedb.v1 import (
     access_pb2,
     audit_log_pb2,
     clusters_pb2,
+    erasures_pb2,
     galleries_pb2,
     gallery_audits_pb2,
     identities_pb2,
@@ -143,6 +144,7 @@ def test_the_top_folders_are_no_packages(folder: Path) -> None:
         (gallery_audits_pb2, "GalleryAuditService", services.GalleryAuditService),
         (access_pb2, "AccessService", services.AccessService),
         (audit_log_pb2, "AuditLogService", services.AuditLogService),
+        (erasures_pb2, "ErasureService", services.ErasureService),
         (operations_pb2, "Operations", services.OperationsService),
     ],
 )

@@ -8,7 +8,7 @@ writes, and the receipts that were pending at the beginning are complete.
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,17 +60,16 @@ class CompactionPolicy:
     free_bytes_min: int = 64 * limits.MIB
 
 
-@dataclass(frozen=True, slots=True)
-class EngineSide:
-    """What a compaction asks of the search engine.
+class Engine(Protocol):
+    """What a compaction asks of the search engine."""
 
-    Attributes:
-        erase_codes: Takes the codes of deleted faces out, in memory and on disk.
-        alive: Ordinals of the faces that exist.
-    """
+    def erase_codes(self, check: Callable[[], None]) -> None:
+        """Takes the codes of deleted faces out, in memory and on disk, and waits for it."""
+        ...
 
-    erase_codes: Callable[[Callable[[], None]], None]
-    alive: Callable[[], NDArray[np.int64]]
+    def live_ordinals(self) -> NDArray[np.int64]:
+        """Ordinals of the faces that exist, ascending."""
+        ...
 
 
 class Compactions:
@@ -88,7 +87,7 @@ class Compactions:
         self,
         store: GalleryStore,
         run: RunCommand,
-        engine: EngineSide,
+        engine: Engine,
         erasures: Erasures,
         clusterings: Clusterings,
     ) -> None:
@@ -136,7 +135,7 @@ class Compactions:
         stage = "taking out the codes of the erased"
         report(_TIDIED, stage)
         self._engine.erase_codes(lambda: report(_TIDIED, stage))
-        self._clusterings.erase_work(self._engine.alive())
+        self._clusterings.erase_work(self._engine.live_ordinals())
         reached("compaction.after_work")
         share = _COPIED - _CODES_ERASED
         database = compact(
@@ -149,6 +148,11 @@ class Compactions:
         completed = self._erasures.complete(generation, overwritten=overwrite)
         reached("compaction.after_receipts")
         return CompactionOutcome(database, completed)
+
+    @property
+    def running(self) -> bool:
+        """Whether the gallery is being compacted."""
+        return self._one_at_a_time.locked()
 
     def due(self, policy: CompactionPolicy) -> str:
         """Why the gallery should be compacted now, for the log; empty if it need not be."""

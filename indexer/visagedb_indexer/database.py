@@ -23,7 +23,7 @@ from visagedb_indexer.errors import (
 from visagedb_indexer.failpoints import reached
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.operating_points import CardThresholds, Evidence, no_card
-from visagedb_indexer.store import Catalogue, DataDirectory, GalleryRecord
+from visagedb_indexer.store import Catalogue, DataDirectory, ErasureRecord, GalleryRecord
 from visagedb_indexer.values import ModelIdentity
 
 _LOG = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class Database:
             known = self.catalogue.galleries()
             for orphan in self._directory.remove_orphans(set(known.values())):
                 _LOG.info("removed the unfinished gallery folder %s", orphan)
+            self.catalogue.complete_erasures(now_us())
             for gallery_id, uid in known.items():
                 self._galleries[gallery_id] = Gallery(
                     self._directory.gallery(uid), card_thresholds=card_thresholds
@@ -113,6 +114,30 @@ class Database:
             self._galleries[record.id] = gallery
             return gallery
 
+    def erasure(self, gallery_id: str, erasure_id: str) -> ErasureRecord:
+        """The receipt of an erasure in a gallery, which may be deleted since.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        record = self.catalogue.erasure(erasure_id)
+        if record is not None and record.gallery_id == gallery_id:
+            return record
+        return self.gallery(gallery_id).erasures.get(erasure_id)
+
+    def erasures(self, gallery_id: str, before: str = "", most: int = 100) -> list[ErasureRecord]:
+        """Up to `most` receipts of a gallery with ids below `before`, newest first.
+
+        With those of earlier galleries of this id.
+
+        Raises:
+            GalleryNotFoundError: There is none of this id, and there never was.
+        """
+        found = self.catalogue.erasures(gallery_id, before, most)
+        if gallery_id in self._galleries or not self.catalogue.erasures(gallery_id, "", 1):
+            found += self.gallery(gallery_id).erasures.newest(before, most)
+        return sorted(found, key=lambda one: one.id, reverse=True)[:most]
+
     def gallery(self, gallery_id: str) -> Gallery:
         """An open gallery.
 
@@ -133,8 +158,8 @@ class Database:
 
     def delete_gallery(
         self, gallery_id: str, etag: str = "", *, allow_missing: bool = False
-    ) -> None:
-        """Deletes a gallery and all that is in it.
+    ) -> ErasureRecord | None:
+        """Deletes a gallery and all that is in it; returns the receipt, or None if there was none.
 
         Raises:
             GalleryNotFoundError: There is none, and that is not allowed.
@@ -142,18 +167,22 @@ class Database:
         """
         with self._lock:
             if gallery_id not in self._galleries and allow_missing:
-                return
+                return None
             gallery = self.gallery(gallery_id)
             if etag and etag != str(gallery.record.revision):
                 raise EtagMismatchError("the gallery was changed since it was read")
             reached("gallery.before_deletion")
-            self.catalogue.remove_gallery(gallery_id)
+            receipt = gallery.erasures.of_gallery(gallery.counters)
+            receipts = {one.id: one for one in [*gallery.erasures.all(), receipt]}
+            self.catalogue.remove_gallery(gallery_id, receipts.values())
             reached("gallery.after_deletion")
             del self._galleries[gallery_id]
         gallery.close()
         reached("gallery.before_folder_removal")
         self._directory.remove_gallery(gallery.record.uid)
         reached("gallery.after_folder_removal")
+        self.catalogue.complete_erasures(now_us(), receipts)
+        return self.catalogue.erasure(receipt.id)
 
 
 def _check(new: GalleryRecord) -> None:

@@ -17,6 +17,7 @@ from visagedb_indexer.clock import now_us
 from visagedb_indexer.commands import Command, Effects, RunCommand, check_etag
 from visagedb_indexer.errors import FaceNotFoundError, IdentityNotFoundError
 from visagedb_indexer.store import (
+    Counters,
     ErasureRecord,
     FaceRecord,
     GalleryRecord,
@@ -144,6 +145,26 @@ class Erasures:
         """Up to `most` receipts with ids below `before`, newest first."""
         with self._store.read() as view:
             return list(islice(view.erasures.newest(before), most))
+
+    def all(self) -> list[ErasureRecord]:
+        """All receipts."""
+        with self._store.read() as view:
+            return list(view.erasures.newest())
+
+    def of_gallery(self, counters: Counters) -> ErasureRecord:
+        """The receipt of the erasure of the gallery itself, to be kept by the catalogue."""
+        gallery = self._gallery()
+        return ErasureRecord(
+            id=_new_id(),
+            kind=ErasureKind.GALLERY,
+            cause=ErasureCause.REQUEST,
+            gallery_id=gallery.id,
+            time_us=now_us(),
+            generation=counters.generation,
+            identity_uid=gallery.uid,
+            identity_count=counters.identity_count,
+            face_count=counters.face_count,
+        )
 
     def pending(self) -> PendingErasures:
         """What a compaction is waited for with."""

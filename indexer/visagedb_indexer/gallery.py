@@ -15,8 +15,8 @@ from visagedb_indexer.bulk import BulkEnrollment
 from visagedb_indexer.calibrations import Calibrations
 from visagedb_indexer.clusterings import Clusterings
 from visagedb_indexer.commands import Command, Effects, Result
+from visagedb_indexer.compactions import Compactions
 from visagedb_indexer.enrolment_gate import EnrolmentGate
-from visagedb_indexer.compactions import Compactions, EngineSide
 from visagedb_indexer.erasures import Erasures
 from visagedb_indexer.errors import IndexerError
 from visagedb_indexer.filters import parse_filter
@@ -109,11 +109,7 @@ class Gallery:
         self.imports = Imports(self._store, self._run, self.model, self._gate, all_cores_search)
         self.erasures = Erasures(self._store, self._run, lambda: self._record)
         self.compactions = Compactions(
-            self._store,
-            self._run,
-            EngineSide(self._engine.erase_codes, self._engine.live_ordinals),
-            self.erasures,
-            self.clusterings,
+            self._store, self._run, self._engine, self.erasures, self.clusterings
         )
 
     def close(self) -> None:
@@ -228,12 +224,7 @@ class Gallery:
     def delete_identity(
         self, identity_id: str, etag: str = "", *, allow_missing: bool = False
     ) -> int:
-        """Deletes an identity with its faces; returns how many faces it had.
-
-        Raises:
-            IdentityNotFoundError: There is none, and that is not allowed.
-            EtagMismatchError: It changed since the caller read it.
-        """
+        """Deletes an identity, as `erasures` does; returns how many faces it had."""
         receipt = self.erasures.delete_identity(identity_id, etag, allow_missing=allow_missing)
         return 0 if receipt is None else receipt.face_count
 
@@ -312,14 +303,7 @@ class Gallery:
             return list(zip(found, view.vectors(ordinals), strict=True))
 
     def delete_face(self, identity_id: str, face_id: str, *, allow_missing: bool = False) -> None:
-        """Deletes a face, with an empty identity id a loose one.
-
-        No search that starts later returns it.
-
-        Raises:
-            IdentityNotFoundError: There is no such identity.
-            FaceNotFoundError: It has no such face, and that is not allowed.
-        """
+        """Deletes a face, as `erasures` does."""
         self.erasures.delete_face(identity_id, face_id, allow_missing=allow_missing)
 
     # Search

@@ -135,6 +135,11 @@ LINEAGE_ENTRIES_MAX: Final = 100_000
 ERASURES_KEPT_MAX: Final = 1_000_000
 """Receipts of a gallery; the oldest complete ones beyond this are forgotten."""
 
+CLOCK_JUMP_SECONDS_MAX: Final = 3600.0
+"""A clock that is set further than this while the server runs is not believed unasked."""
+CLOCK_STOP_SECONDS_MAX: Final = 30 * 24 * 3600.0
+"""The same for the time that a server was stopped."""
+
 # Calibration
 CALIBRATIONS_KEPT_MAX: Final = 20
 """Older ones are forgotten: decisions name the version they were taken by."""

@@ -66,6 +66,12 @@ class ServerConfig(BaseSettings):
     requests_max: int = Field(
         256, ge=2, le=100_000, description="Requests served and waiting; more are refused."
     )
+    erasure_hours: float = Field(
+        24.0, gt=0, description="Hours after which what was deleted is compacted away."
+    )
+    overwrite: bool = Field(
+        False, description="Overwrite old database files with zeros when compacting by itself."
+    )
     drain_seconds: float = Field(
         30.0, ge=0, le=3600, description="How long a stop waits for running requests."
     )

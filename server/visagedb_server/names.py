@@ -55,6 +55,11 @@ def api_key_name(key: str) -> str:
     return f"apiKeys/{key}"
 
 
+def erasure_name(gallery: str, erasure: str) -> str:
+    """``galleries/{gallery}/erasures/{erasure}``."""
+    return f"galleries/{gallery}/erasures/{erasure}"
+
+
 def operation_name(operation: str) -> str:
     """``operations/{operation}``."""
     return f"operations/{operation}"
@@ -142,6 +147,12 @@ def parse_api_key(name: str) -> str:
     return _parse(name, "apiKeys")[0]
 
 
+def parse_erasure(name: str) -> tuple[str, str]:
+    """Ids of gallery and erasure."""
+    gallery, erasure = _parse(name, "galleries", "erasures")
+    return gallery, erasure
+
+
 def parse_operation(name: str) -> str:
     """The operation's id."""
     return _parse(name, "operations")[0]
@@ -157,6 +168,7 @@ _SINGULAR = {
     "quarantine": "number",
     "calibrations": "calibration",
     "audits": "audit",
+    "erasures": "erasure",
     "operations": "operation",
     "apiKeys": "key",
 }

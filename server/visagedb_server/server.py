@@ -16,6 +16,8 @@ from visagedb.v1 import (
     audit_log_pb2_grpc,
     clusters_pb2,
     clusters_pb2_grpc,
+    erasures_pb2,
+    erasures_pb2_grpc,
     galleries_pb2,
     galleries_pb2_grpc,
     gallery_audits_pb2,
@@ -28,6 +30,7 @@ from visagedb.v1 import (
     search_pb2_grpc,
 )
 from visagedb_indexer import limits
+from visagedb_indexer.compactions import CompactionPolicy
 from visagedb_indexer.database import Database
 from visagedb_indexer.errors import FailedPreconditionError, UnavailableError
 from visagedb_indexer.store import Catalogue
@@ -45,6 +48,7 @@ from visagedb_server.services import (
     AccessService,
     AuditLogService,
     ClusterService,
+    ErasureService,
     GalleryAuditService,
     GalleryService,
     IdentityService,
@@ -68,6 +72,7 @@ SERVICES: Final = tuple(
         quarantine_pb2.DESCRIPTOR.services_by_name["QuarantineService"],
         access_pb2.DESCRIPTOR.services_by_name["AccessService"],
         audit_log_pb2.DESCRIPTOR.services_by_name["AuditLogService"],
+        erasures_pb2.DESCRIPTOR.services_by_name["ErasureService"],
         operations_pb2.DESCRIPTOR.services_by_name["Operations"],
     )
 )
@@ -108,6 +113,12 @@ class Server:
             raise
         self._operations = Operations(self._database.catalogue)
         self._gate = Gate(self.keys, self._operations.gallery_of, require_keys=config.keys_required)
+        self._erasures = ErasureService(
+            self._database,
+            self._operations,
+            CompactionPolicy(3600 * config.erasure_hours),
+            overwrite=config.overwrite,
+        )
         self._health = health.HealthServicer(experimental_non_blocking=True)
         self._grpc = self._build()
         self.port = self._listen()
@@ -158,6 +169,7 @@ class Server:
         quarantine_pb2_grpc.add_QuarantineServiceServicer_to_server(
             QuarantineService(database), server
         )
+        erasures_pb2_grpc.add_ErasureServiceServicer_to_server(self._erasures, server)
         operations_pb2_grpc.add_OperationsServicer_to_server(
             OperationsService(
                 self._operations, min(limits.OPERATION_WAITERS_MAX, max(1, config.threads // 2))
@@ -199,6 +211,8 @@ class Server:
 
     def start(self) -> None:
         """Starts to answer, and goes on with operations that were cut short."""
+        # Nobody whose time was over while the server was stopped is found any more.
+        self._erasures.retention.start()
         self._operations.resume()
         self._grpc.start()
         for service in ("", *SERVICES):
@@ -230,6 +244,7 @@ class Server:
         _LOG.info("stopped")
 
     def _close_parts(self) -> None:
+        self._erasures.retention.stop()
         self._operations.close()
         self.extractor.close()
         self.audit_log.close()

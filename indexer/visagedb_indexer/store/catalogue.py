@@ -1,7 +1,9 @@
 """The catalogue: which galleries there are, the long-running operations, and the API keys."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from visagedb_indexer import limits
@@ -10,7 +12,14 @@ from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store import schema
 from visagedb_indexer.store.api_keys import ApiKeyRecord
 from visagedb_indexer.store.environment import Environment, LmdbTransaction
-from visagedb_indexer.store.records import OperationRecord, Record, decode, encode
+from visagedb_indexer.store.erasures import newest as newest_erasures
+from visagedb_indexer.store.records import (
+    ErasureRecord,
+    OperationRecord,
+    Record,
+    decode,
+    encode,
+)
 from visagedb_indexer.store.requests import RequestReader, RequestWriter
 
 
@@ -41,10 +50,43 @@ class Catalogue:
             txn.put(gallery_id.encode(), uid.encode(), db=self._db(schema.GALLERIES))
             RequestWriter(self._environment, txn).keep(request_id, fingerprint, uid, now_us)
 
-    def remove_gallery(self, gallery_id: str) -> None:
-        """Makes a gallery cease to exist."""
+    def remove_gallery(self, gallery_id: str, receipts: Iterable[ErasureRecord] = ()) -> None:
+        """Makes a gallery cease to exist, and keeps the receipts of its erasures."""
         with self._write() as txn:
             txn.delete(gallery_id.encode(), db=self._db(schema.GALLERIES))
+            for receipt in receipts:
+                txn.put(receipt.id.encode(), encode(receipt), db=self._db(schema.ERASURES))
+
+    def complete_erasures(self, time_us: int, ids: Collection[str] | None = None) -> None:
+        """Makes receipts complete, by id or all: the folder of the gallery is removed."""
+        with self._write() as txn:
+            for record in list(newest_erasures(txn, self._db(schema.ERASURES), "")):
+                if not record.complete_time_us and (ids is None or record.id in ids):
+                    done = replace(record, complete_time_us=time_us)
+                    txn.put(record.id.encode(), encode(done), db=self._db(schema.ERASURES))
+
+    def erasure(self, erasure_id: str) -> ErasureRecord | None:
+        """The receipt of an erasure in a gallery that is deleted, or None."""
+        with self._environment.read() as txn:
+            data = txn.get(erasure_id.encode(), db=self._db(schema.ERASURES))
+            return None if data is None else decode(data, ErasureRecord)
+
+    def erasures(self, gallery_id: str, before: str, most: int) -> list[ErasureRecord]:
+        """Up to `most` receipts of deleted galleries of an id, newest first."""
+        with self._environment.read() as txn:
+            found = newest_erasures(txn, self._db(schema.ERASURES), before)
+            return list(islice((one for one in found if one.gallery_id == gallery_id), most))
+
+    def clock(self) -> int | None:
+        """The last time that was believed, microseconds since 1970; None before the first."""
+        with self._environment.read() as txn:
+            data = txn.get(schema.CLOCK_KEY, db=self._db(schema.META))
+            return None if data is None else schema.read_u64(bytes(data))
+
+    def remember_clock(self, time_us: int) -> None:
+        """Keeps the time that is believed."""
+        with self._write() as txn:
+            txn.put(schema.CLOCK_KEY, schema.u64(time_us), db=self._db(schema.META))
 
     def put_operation(
         self, record: OperationRecord, *, request_id: str = "", fingerprint: bytes = b""

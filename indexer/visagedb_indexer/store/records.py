@@ -318,7 +318,7 @@ class ErasureRecord:
         id: Begins with the time, so that ids are in its order.
         gallery_id: Of the gallery it happened in, or that it was.
         identity_id: Empty for a gallery and for a loose face.
-        identity_uid: Likewise.
+        identity_uid: Of the identity or the gallery; empty for a loose face.
         face_id: Of a face that was erased alone.
         identity_count: Identities erased.
         face_count: Faces erased.

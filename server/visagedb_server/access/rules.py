@@ -207,6 +207,14 @@ _AUDIT_LOG: Final = {
     "VerifyAuditLog": Rule(_AUDIT, scope=Scope.SERVER),
 }
 
+_ERASURES: Final = {
+    "CompactGallery": Rule(_ADMINISTER, ("name",)),
+    "GetErasure": Rule(_READ, ("name",)),
+    "ListErasures": Rule(_READ, ("parent",)),
+    "GetRetention": Rule(_READ, ("name",)),
+    "ConfirmClock": Rule(_ADMINISTER, scope=Scope.SERVER),
+}
+
 _OPERATIONS: Final = {
     "ListOperations": Rule(_READ, scope=Scope.OWN),
     "GetOperation": Rule(_READ, scope=Scope.OPERATION),
@@ -228,6 +236,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "visagedb.v1.QuarantineService": _QUARANTINE,
     "visagedb.v1.AccessService": _ACCESS,
     "visagedb.v1.AuditLogService": _AUDIT_LOG,
+    "visagedb.v1.ErasureService": _ERASURES,
     "google.longrunning.Operations": _OPERATIONS,
     "grpc.health.v1.Health": _HEALTH,
     "grpc.reflection.v1alpha.ServerReflection": _REFLECTION,

@@ -3,6 +3,7 @@
 from visagedb_server.services.access import AccessService
 from visagedb_server.services.audit_log import AuditLogService
 from visagedb_server.services.clusters import ClusterService
+from visagedb_server.services.erasures import ErasureService
 from visagedb_server.services.galleries import GalleryService
 from visagedb_server.services.gallery_audits import GalleryAuditService
 from visagedb_server.services.identities import IdentityService
@@ -14,6 +15,7 @@ __all__ = [
     "AccessService",
     "AuditLogService",
     "ClusterService",
+    "ErasureService",
     "GalleryAuditService",
     "GalleryService",
     "IdentityService",

@@ -12,7 +12,14 @@ from visagedb_indexer.gallery_values import GalleryPatch
 from visagedb_indexer.store import GalleryRecord
 from visagedb_indexer.validation import check_label_key
 from visagedb_indexer.values import ModelIdentity
-from visagedb_server import convert, convert_calibration, convert_gate, names, paging
+from visagedb_server import (
+    convert,
+    convert_calibration,
+    convert_erasures,
+    convert_gate,
+    names,
+    paging,
+)
 from visagedb_server.access import current_caller
 from visagedb_server.calls import not_supported
 from visagedb_server.extraction import Extractor
@@ -129,10 +136,12 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
         self, request: galleries_pb2.DeleteGalleryRequest, context: grpc.ServicerContext
     ) -> galleries_pb2.DeleteGalleryResponse:
         """Deletes a gallery and all that is in it."""
-        self._database.delete_gallery(
+        receipt = self._database.delete_gallery(
             names.parse_gallery(request.name), request.etag, allow_missing=request.allow_missing
         )
-        return galleries_pb2.DeleteGalleryResponse()
+        return galleries_pb2.DeleteGalleryResponse(
+            erasure=None if receipt is None else convert_erasures.erasure(receipt)
+        )
 
     def GetGalleryStats(  # noqa: N802
         self, request: galleries_pb2.GetGalleryStatsRequest, context: grpc.ServicerContext

@@ -12,7 +12,7 @@ from visagedb_indexer.gallery_values import (
 )
 from visagedb_indexer.store import FaceRecord
 from visagedb_indexer.values import Vector
-from visagedb_server import convert, names, paging
+from visagedb_server import convert, convert_erasures, names, paging
 from visagedb_server.calls import deadline_of
 from visagedb_server.extraction import Extractor
 from visagedb_server.services import changes
@@ -93,10 +93,14 @@ class IdentityService(identities_pb2_grpc.IdentityServiceServicer):
     ) -> identities_pb2.DeleteIdentityResponse:
         """Deletes an identity with its faces."""
         gallery, identity_id = self._find(request.name)
-        count = gallery.delete_identity(
+        receipt = gallery.erasures.delete_identity(
             identity_id, request.etag, allow_missing=request.allow_missing
         )
-        return identities_pb2.DeleteIdentityResponse(deleted_face_count=count)
+        if receipt is None:
+            return identities_pb2.DeleteIdentityResponse()
+        return identities_pb2.DeleteIdentityResponse(
+            deleted_face_count=receipt.face_count, erasure=convert_erasures.erasure(receipt)
+        )
 
     def EnrollFace(  # noqa: N802
         self, request: identities_pb2.EnrollFaceRequest, context: grpc.ServicerContext
@@ -146,10 +150,12 @@ class IdentityService(identities_pb2_grpc.IdentityServiceServicer):
     ) -> identities_pb2.DeleteFaceResponse:
         """Deletes one face."""
         gallery_id, identity_id, face_id = names.parse_face(request.name)
-        self._database.gallery(gallery_id).delete_face(
+        receipt = self._database.gallery(gallery_id).erasures.delete_face(
             identity_id, face_id, allow_missing=request.allow_missing
         )
-        return identities_pb2.DeleteFaceResponse()
+        return identities_pb2.DeleteFaceResponse(
+            erasure=None if receipt is None else convert_erasures.erasure(receipt)
+        )
 
     def EnrollLooseFaces(  # noqa: N802
         self, request: identities_pb2.EnrollLooseFacesRequest, context: grpc.ServicerContext
