@@ -59,6 +59,10 @@ _EXPECTED: Final = {
         "CreateApiKey": ADMINS, "ListApiKeys": AUDITORS, "RevokeApiKey": ADMINS, "GetCaller": ALL,
     },
     "visagedb.v1.AuditLogService": {"ListAuditEntries": AUDITORS, "VerifyAuditLog": AUDITORS},
+    "visagedb.v1.ErasureService": {
+        "CompactGallery": ADMINS, "GetErasure": READERS, "ListErasures": READERS,
+        "GetRetention": READERS, "ConfirmClock": ADMINS,
+    },
     "google.longrunning.Operations": {
         "ListOperations": READERS, "GetOperation": READERS, "WaitOperation": READERS,
         "CancelOperation": ENROLLERS, "DeleteOperation": ENROLLERS,

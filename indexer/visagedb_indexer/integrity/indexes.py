@@ -14,6 +14,7 @@ from visagedb_indexer.integrity.facts import Facts
 from visagedb_indexer.integrity.values import Finding
 from visagedb_indexer.store import (
     LOOSE_NUMBER,
+    ErasureRecord,
     FaceRecord,
     IdentityRecord,
     LineageRecord,
@@ -241,6 +242,35 @@ def _is_quarantine_content(facts: Facts, key: bytes, value: bytes) -> bool:
     )
 
 
+def _expiries(facts: Facts) -> Iterator[Entry]:
+    for record in facts.identities():
+        if record.expire_time_us is not None:
+            key = schema.expiry_key(record.expire_time_us, record.number)
+            yield Entry(key, b"", record.number)
+
+
+def _is_expiry(facts: Facts, key: bytes, value: bytes) -> bool:
+    number = key[-_NUMBER:]
+    record = facts.one(schema.IDENTITIES, number, IdentityRecord)
+    if record is None:
+        return facts.unreadable(schema.IDENTITIES, number)
+    expiry = record.expire_time_us
+    return not value and expiry is not None and key == schema.expiry_key(expiry, record.number)
+
+
+def _pending_erasures(facts: Facts) -> Iterator[Entry]:
+    for key, record in facts.readable(schema.ERASURES, ErasureRecord):
+        if not record.complete_time_us:
+            yield Entry(key, b"")
+
+
+def _is_pending_erasure(facts: Facts, key: bytes, value: bytes) -> bool:
+    record = facts.one(schema.ERASURES, key, ErasureRecord)
+    if record is None:
+        return facts.unreadable(schema.ERASURES, key)
+    return not value and not record.complete_time_us
+
+
 INDEXES: Final = (
     Index(
         schema.IDENTITY_IDS,
@@ -289,5 +319,17 @@ INDEXES: Final = (
         "every face in quarantine is found by its identity and content",
         _quarantine_contents,
         _is_quarantine_content,
+    ),
+    Index(
+        schema.EXPIRIES,
+        "every identity that expires is found by its time",
+        _expiries,
+        _is_expiry,
+    ),
+    Index(
+        schema.ERASURES_PENDING,
+        "every receipt that is pending is found, and no other",
+        _pending_erasures,
+        _is_pending_erasure,
     ),
 )

@@ -15,6 +15,7 @@ from visagedb_indexer.store import (
     ClusterEdit,
     ClusteringRecord,
     ClusterRecord,
+    ErasureRecord,
     FaceRecord,
     FindingRecord,
     IdentityRecord,
@@ -127,5 +128,6 @@ RESULTS: Final = (
     RecordTable(schema.IMPORTS, ImportRecord, "import"),
     RecordTable(schema.IMPORT_FAILURES, ImportFailure, "failure of an import"),
     RecordTable(schema.QUARANTINE, QuarantineRecord, "face in quarantine"),
+    RecordTable(schema.ERASURES, ErasureRecord, "receipt of an erasure"),
     RecordTable(schema.QUARANTINE_VECTORS, bytes, "vector in quarantine"),
 )

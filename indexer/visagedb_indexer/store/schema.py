@@ -74,8 +74,9 @@ GALLERIES: Final = SubDatabase(b"galleries", 1, "gallery id -> uid, the name of 
 OPERATIONS: Final = SubDatabase(b"operations", 1, "operation id -> OperationRecord")
 API_KEYS: Final = SubDatabase(b"api_keys", 1, "API key id -> ApiKeyRecord")
 
-CATALOGUE_DATABASES: Final = (META, GALLERIES, OPERATIONS, API_KEYS, REQUESTS, REQUEST_TIMES)
-CATALOGUE_DATABASES: Final = (META, GALLERIES, OPERATIONS, REQUESTS, REQUEST_TIMES, ERASURES)
+CATALOGUE_DATABASES: Final = (
+    META, GALLERIES, OPERATIONS, API_KEYS, REQUESTS, REQUEST_TIMES, ERASURES,
+)  # fmt: skip
 
 FORMAT_KEY: Final = b"format"
 COUNTERS_KEY: Final = b"counters"
