@@ -136,7 +136,15 @@ def put_newcomers(
     labels = _by_label(new, numbers)
     keys = [schema.label_key(*label, number) for label, some in labels.items() for number in some]
     _fill(txn, handle(schema.LABELS), zip(sorted(keys), repeat(b"")))
+    expiries = _expiry_keys(new, numbers)
+    _fill(txn, handle(schema.EXPIRIES), zip(expiries, repeat(b"")))
     return Arrivals(first_ordinal, owners.astype(np.int32), first_number, len(numbers), labels)
+
+
+def _expiry_keys(new: Newcomers, numbers: Sequence[int]) -> list[bytes]:
+    said = zip(new.said, numbers, strict=False)
+    times = ((fields.get("expire_time_us"), number) for fields, number in said)
+    return sorted(schema.expiry_key(time, number) for time, number in times if time is not None)
 
 
 def _fill(txn: LmdbTransaction, handle: Handle, items: Iterable[tuple[bytes, bytes]]) -> None:
