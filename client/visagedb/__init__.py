@@ -134,6 +134,7 @@ from visagedb._values import (
     Box,
     Decision,
     DetectedFace,
+    EnrollMode,
     EnrollOutcome,
     FaceScope,
     FaceSelection,
@@ -151,6 +152,7 @@ from visagedb._values import (
     Unset,
     Vector,
 )
+from visagedb._vectors import VectorBatch, VectorResult
 from visagedb._version import __version__
 
 __all__ = [
@@ -190,6 +192,7 @@ __all__ = [
     "EmbeddedFace",
     "EmptyImageError",
     "EnrollItem",
+    "EnrollMode",
     "EnrollOutcome",
     "EnrollResult",
     "Enrollment",
@@ -291,7 +294,9 @@ __all__ = [
     "Unset",
     "UnsupportedImageFormatError",
     "Vector",
+    "VectorBatch",
     "VectorInput",
+    "VectorResult",
     "Verification",
     "VisageError",
     "WorkersUnavailableError",

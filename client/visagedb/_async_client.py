@@ -2,14 +2,24 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from types import GenericAlias, TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import grpc
 import grpc.aio
+from numpy.typing import ArrayLike, NDArray
 
 from visagedb import _bulk as bulk
+from visagedb import _vectors as vectors_api
 from visagedb._answers import ProbeResult
 from visagedb._api import access as access_api
 from visagedb._api import audit_log as audit_log_api
@@ -25,74 +35,15 @@ from visagedb._api import quarantine as quarantine_api
 from visagedb._api import search as search_api
 from visagedb._api import streams as streams_api
 from visagedb._call import Call, Pages, Started, Stream
-from visagedb._channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, channel_options
-from visagedb._errors import ServerUnreachableError, VisageError
+from visagedb._channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS
+from visagedb._connections import AsyncConnection
 from visagedb._methods import as_method
 from visagedb._operation import AsyncOperation
-from visagedb._security import Security, Tls, security
-from visagedb._streaming import AsyncStream
-from visagedb._translate import error_from_rpc
-from visagedb._values import FaceSelection
+from visagedb._security import Tls, security
+from visagedb._values import EnrollMode, FaceSelection
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class _Connection:
-    """Runs calls on a channel."""
-
-    def __init__(
-        self,
-        address: str = DEFAULT_ADDRESS,
-        *,
-        timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
-        security: Security,
-    ) -> None:
-        self.address = address
-        self.timeout = timeout
-        self._security = security
-        credentials, options = security.credentials, channel_options(address)
-        self._channel = (
-            grpc.aio.insecure_channel(address, options=options)
-            if credentials is None
-            else grpc.aio.secure_channel(address, credentials, options=options)
-        )
-        self._callables: dict[str, Callable[..., Any]] = {}
-        self._closed = False
-
-    async def run(self, call: Call[T]) -> T:
-        if self._closed:
-            raise RuntimeError("this client is closed")
-        method = self._callables.get(call.path)
-        if method is None:
-            method = self._security.signed(
-                self._channel.unary_unary(
-                    call.path,
-                    request_serializer=type(call.request).SerializeToString,
-                    response_deserializer=call.response_type.FromString,
-                )
-            )
-            self._callables[call.path] = method
-        timeout = self.timeout if call.timeout is None else call.timeout
-        try:
-            answer = await method(call.request, timeout=timeout)
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, self.address) from error
-        return call.convert(answer)
-
-    def stream(self, stream: Stream[T]) -> AsyncIterator[T]:
-        if self._closed:
-            raise RuntimeError("this client is closed")
-        method: Callable[..., Any] = self._channel.stream_stream(
-            stream.path,
-            request_serializer=lambda request: request.SerializeToString(),
-            response_deserializer=stream.response_type.FromString,
-        )
-        return AsyncStream(stream, self.address).run(self._security.signed(method))
-
-    async def close(self) -> None:
-        self._closed = True
-        await self._channel.close()
 
 
 async def _build(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -173,7 +124,7 @@ class AsyncClient:
         tls: Tls | bool | None = None,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        self._connection = _Connection(
+        self._connection = AsyncConnection(
             address, timeout=timeout, security=security(address, api_key, tls, credentials)
         )
 
@@ -279,13 +230,14 @@ class AsyncClient:
     def enroll_many(
         self,
         gallery: str,
-        items: Iterable[bulk.EnrollItem],
+        items: Iterable[bulk.EnrollItem] | AsyncIterable[bulk.EnrollItem],
         *,
         concurrency: int = bulk.DEFAULT_CONCURRENCY,
         progress: bulk.ProgressCallback | None = None,
         model: str = "",
         face_selection: FaceSelection | str | None = None,
         create: bool = True,
+        mode: EnrollMode | str = EnrollMode.INSERT,
         patience: float = bulk.DEFAULT_PATIENCE_SECONDS,
         timeout: float | None = None,
     ) -> AsyncIterator[bulk.EnrollResult]:
@@ -293,57 +245,58 @@ class AsyncClient:
 
         See `Client.enroll_many`.
         """
-        bulk.check_concurrency(concurrency)
-        options = bulk.BulkOptions(gallery, model, face_selection, create, patience, timeout)
-        return self._enroll_many(options, iter(items), concurrency, bulk.Tally(progress))
+        options = bulk.BulkOptions(gallery, model, face_selection, create, mode)
+        return self._connection.deliver(
+            bulk.items_shipment(options, items, concurrency, patience, timeout, progress)
+        )
 
-    async def _enroll_many(
+    def enroll_batches(
         self,
-        options: bulk.BulkOptions,
-        items: Iterator[bulk.EnrollItem],
-        concurrency: int,
-        tally: bulk.Tally,
-    ) -> AsyncIterator[bulk.EnrollResult]:
-        pending: set[asyncio.Task[bulk.EnrollResult]] = set()
-        try:
-            for item in items:
-                pending.add(asyncio.create_task(self._enroll_item(options, item)))
-                if len(pending) >= concurrency:
-                    finished, pending = await _first_of(pending)
-                    for task in finished:
-                        yield tally.add(task.result())
-            while pending:
-                finished, pending = await _first_of(pending)
-                for task in finished:
-                    yield tally.add(task.result())
-        finally:
-            # Also reached when the caller stops iterating.
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
+        gallery: str,
+        batches: Iterable[vectors_api.VectorBatch] | AsyncIterable[vectors_api.VectorBatch],
+        *,
+        in_flight: int = vectors_api.BATCHES_IN_FLIGHT_DEFAULT,
+        progress: bulk.ProgressCallback | None = None,
+        **options: Any,
+    ) -> AsyncIterator[vectors_api.VectorResult]:
+        """Enrols batches of vectors and yields a result for each, in any order.
 
-    async def _enroll_item(
-        self, options: bulk.BulkOptions, item: bulk.EnrollItem
-    ) -> bulk.EnrollResult:
-        try:
-            return bulk.result_of(item, await self._enroll_patiently(options, item))
-        except ServerUnreachableError:
-            raise
-        except (VisageError, OSError, TypeError, ValueError) as error:
-            return bulk.EnrollResult(item, None, error)
+        See `Client.enroll_batches`.
+        """
+        return self._connection.deliver(
+            vectors_api.batches_shipment(
+                gallery, batches, in_flight=in_flight, progress=progress, **options
+            )
+        )
 
-    async def _enroll_patiently(
-        self, options: bulk.BulkOptions, item: bulk.EnrollItem
-    ) -> bulk.Answer:
-        call = await asyncio.to_thread(options.call, item)
-        for delay in bulk.backoff_delays(options.patience):
-            try:
-                return await self._connection.run(call)
-            except VisageError as error:
-                if not bulk.is_transient(error):
-                    raise
-            await asyncio.sleep(delay)
-        return await self._connection.run(call)
+    async def enroll_vectors(
+        self,
+        gallery: str,
+        identities: Sequence[str] | NDArray[Any],
+        vectors: ArrayLike,
+        *,
+        face_ids: Sequence[str] | None = None,
+        sources: Sequence[str] | None = None,
+        display_names: Sequence[str] | None = None,
+        labels: Mapping[str, Sequence[str] | str] | None = None,
+        metadata: Sequence[Mapping[str, Any] | None] | None = None,
+        batch_rows: int | None = None,
+        in_flight: int = vectors_api.BATCHES_IN_FLIGHT_DEFAULT,
+        progress: bulk.ProgressCallback | None = None,
+        **options: Any,
+    ) -> vectors_api.VectorResult:
+        """Enrols the rows of a matrix, many in each commit.
+
+        See `Client.enroll_vectors`.
+        """
+        whole = vectors_api.VectorBatch(
+            identities, vectors, face_ids, sources, display_names, labels, metadata
+        )
+        batches = vectors_api.slices(whole, batch_rows)
+        results = self.enroll_batches(
+            gallery, batches, in_flight=in_flight, progress=progress, **options
+        )
+        return vectors_api.joined([one async for one in results])
 
     async def _iterate(self, pages: Pages[T]) -> AsyncIterator[T]:
         token = ""
@@ -354,9 +307,3 @@ class AsyncClient:
             if not page.next_token:
                 return
             token = page.next_token
-
-
-async def _first_of(
-    pending: set[asyncio.Task[bulk.EnrollResult]],
-) -> tuple[set[asyncio.Task[bulk.EnrollResult]], set[asyncio.Task[bulk.EnrollResult]]]:
-    return await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)

@@ -1,30 +1,23 @@
-"""Enrolment of many faces: what goes in, what comes out, and when to try again."""
+"""Enrolment of many faces over one stream: what goes in, what comes out."""
 
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, cast
 
+from visagedb import _convert as convert
 from visagedb._api.faces import enroll, enroll_loose
-from visagedb._call import Call
-from visagedb._errors import (
-    OverloadedError,
-    ResourceExhaustedError,
-    UnavailableError,
-    VisageError,
-)
-from visagedb._inputs import ImageInput, VectorInput, new_request_id, selection_value
+from visagedb._delivering import STALL_SECONDS, Shipment
+from visagedb._errors import VisageError
+from visagedb._inputs import ImageInput, VectorInput, selection_value
 from visagedb._names import gallery_name
 from visagedb._resources import Enrollment, LooseEnrollment
-from visagedb._values import EnrollOutcome, FaceSelection
+from visagedb._translate import error_from_status
+from visagedb._values import EnrollMode, EnrollOutcome, FaceSelection
+from visagedb.v1 import identities_pb2 as pb
 
 DEFAULT_CONCURRENCY: Final = 48
 DEFAULT_PATIENCE_SECONDS: Final = 120.0
-BULK_TIMEOUT_SECONDS: Final = 120.0
-"""An item may wait behind interactive requests, so it gets longer than they do."""
-BACKOFF_SECONDS_MIN: Final = 0.05
-BACKOFF_SECONDS_MAX: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,16 +84,6 @@ class EnrollResult:
         return "UNREADABLE_FILE" if isinstance(self.error, OSError) else "INVALID_ITEM"
 
 
-Answer: TypeAlias = Enrollment | LooseEnrollment
-
-
-def result_of(item: EnrollItem, answer: Answer) -> EnrollResult:
-    """The result of an item that went well."""
-    if isinstance(answer, LooseEnrollment):
-        return EnrollResult(item, None, None, answer)
-    return EnrollResult(item, answer, None)
-
-
 @dataclass(frozen=True, slots=True)
 class BulkProgress:
     """How far a bulk enrolment has come.
@@ -109,12 +92,14 @@ class BulkProgress:
         done: Items that have an outcome, failed ones included.
         failed: Items that ended in an error.
         already_enrolled: Items whose content was there before.
+        skipped: Items whose identity was there before, and was left alone.
         elapsed_seconds: Time since the start.
     """
 
     done: int = 0
     failed: int = 0
     already_enrolled: int = 0
+    skipped: int = 0
     elapsed_seconds: float = 0.0
 
     @property
@@ -126,36 +111,59 @@ class BulkProgress:
 ProgressCallback = Callable[[BulkProgress], None]
 
 
+class Tally:
+    """Counts outcomes and reports them."""
+
+    def __init__(self, progress: ProgressCallback | None) -> None:
+        self._progress = progress
+        self._started = time.monotonic()
+        self._state = BulkProgress()
+
+    def add(self, outcomes: Iterable[EnrollOutcome | None]) -> None:
+        """Counts some items; None stands for an error."""
+        state, counted = self._state, list(outcomes)
+        self._state = BulkProgress(
+            done=state.done + len(counted),
+            failed=state.failed + counted.count(None),
+            already_enrolled=state.already_enrolled + counted.count(EnrollOutcome.ALREADY_ENROLLED),
+            skipped=state.skipped + counted.count(EnrollOutcome.SKIPPED),
+            elapsed_seconds=time.monotonic() - self._started,
+        )
+        if self._progress is not None:
+            self._progress(self._state)
+
+
 @dataclass(frozen=True, slots=True)
 class BulkOptions:
-    """What all items of one bulk enrolment share."""
+    """What all items of one bulk enrolment share; see `Client.enroll_many`."""
 
     gallery: str
     model: str = ""
     face_selection: FaceSelection | str | None = None
     create: bool = True
-    patience: float = DEFAULT_PATIENCE_SECONDS
-    timeout: float | None = None
+    mode: EnrollMode | str = EnrollMode.INSERT
 
     def __post_init__(self) -> None:
         """What is wrong for all items is reported at once, not once for each."""
         gallery_name(self.gallery)
         selection_value(self.face_selection)
+        EnrollMode(self.mode)
 
-    def call(self, item: EnrollItem) -> Call[Answer]:
-        """The call for one item. Its request_id stays, so every repeat of it is safe."""
+    def request(self, item: EnrollItem) -> pb.StreamEnrollFacesRequest:
+        """What is sent for an item. Its request_id stays, so every repeat of it is safe."""
         if not item.identity:
-            return enroll_loose(
+            loose = enroll_loose(
                 self.gallery,
                 image=item.image,
                 vector=item.vector,
                 model=self.model,
                 source=item.source,
                 bulk=True,
-                request_id=new_request_id(),
-                timeout=self.timeout or BULK_TIMEOUT_SECONDS,
             )
-        return enroll(
+            return pb.StreamEnrollFacesRequest(
+                loose=cast("pb.EnrollLooseFacesRequest", loose.request)
+            )
+        one = enroll(
             self.gallery,
             item.identity,
             image=item.image,
@@ -167,61 +175,46 @@ class BulkOptions:
             labels=item.labels,
             source=item.source,
             face_id=item.face_id,
+            mode=self.mode,
             bulk=True,
-            request_id=new_request_id(),
-            timeout=self.timeout or BULK_TIMEOUT_SECONDS,
         )
+        return pb.StreamEnrollFacesRequest(request=cast("pb.EnrollFaceRequest", one.request))
 
 
-class Tally:
-    """Counts outcomes and reports them."""
-
-    def __init__(self, progress: ProgressCallback | None) -> None:
-        self._progress = progress
-        self._started = time.monotonic()
-        self._state = BulkProgress()
-
-    def add(self, result: EnrollResult) -> EnrollResult:
-        """Counts a result and passes it on."""
-        state = self._state
-        answer = result.enrollment or result.loose
-        repeated = answer is not None and answer.outcome is EnrollOutcome.ALREADY_ENROLLED
-        self._state = BulkProgress(
-            done=state.done + 1,
-            failed=state.failed + (not result.ok),
-            already_enrolled=state.already_enrolled + repeated,
-            elapsed_seconds=time.monotonic() - self._started,
-        )
-        if self._progress is not None:
-            self._progress(self._state)
-        return result
-
-
-def is_transient(error: Exception) -> bool:
-    """Whether the same request may succeed a little later."""
-    if isinstance(error, (OverloadedError, UnavailableError)):
-        return True
-    # gRPC's own flow limits have no reason of ours. A message over the size limit has the
-    # same status, and never gets smaller by waiting.
-    return type(error) is ResourceExhaustedError and "larger than max" not in error.message
-
-
-def backoff_delays(patience: float) -> Iterator[float]:
-    """Growing pauses with jitter, in seconds, that together last about `patience`."""
-    waited, ceiling = 0.0, BACKOFF_SECONDS_MIN
-    while waited < patience:
-        # Jitter keeps many clients from coming back all at the same moment.
-        delay = ceiling * random.uniform(0.5, 1.0)  # noqa: S311
-        yield delay
-        waited += delay
-        ceiling = min(ceiling * 2, BACKOFF_SECONDS_MAX)
-
-
-def check_concurrency(concurrency: int) -> None:
-    """Makes sure that at least one item can be in flight.
+def items_shipment(
+    options: BulkOptions,
+    items: Iterable[EnrollItem] | AsyncIterable[EnrollItem],
+    concurrency: int,
+    patience: float,
+    timeout: float | None,
+    progress: ProgressCallback | None,
+) -> Shipment[EnrollResult]:
+    """What is sent for single items, and how their answers are read.
 
     Raises:
-        ValueError: Fewer than one.
+        ValueError: No item could be in flight.
     """
     if concurrency < 1:
         raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+    tally = Tally(progress)
+
+    def result(item: EnrollItem, answer: Any) -> EnrollResult:
+        made = _result(item, answer)
+        given = made.enrollment or made.loose
+        tally.add([given.outcome if given else None])
+        return made
+
+    stall = STALL_SECONDS if timeout is None else timeout
+    return Shipment(items, options.request, result, concurrency, patience, stall)
+
+
+def _result(item: EnrollItem, answer: pb.StreamEnrollFacesResponse | Exception) -> EnrollResult:
+    if isinstance(answer, Exception):
+        return EnrollResult(item, None, answer)
+    match answer.WhichOneof("result"):
+        case "response":
+            return EnrollResult(item, convert.enrollment(answer.response), None)
+        case "loose":
+            return EnrollResult(item, None, None, convert.loose_enrollment(answer.loose))
+        case _:
+            return EnrollResult(item, None, error_from_status(answer.error))

@@ -61,9 +61,11 @@ _SCOPES: Final = {
     types_pb2.FACE_SCOPE_LOOSE: values.FaceScope.LOOSE,
     types_pb2.FACE_SCOPE_ALL: values.FaceScope.ALL,
 }
-_OUTCOMES: Final = {
+ENROLL_OUTCOMES: Final = {
     identities_pb2.ENROLL_OUTCOME_ENROLLED: values.EnrollOutcome.ENROLLED,
     identities_pb2.ENROLL_OUTCOME_ALREADY_ENROLLED: values.EnrollOutcome.ALREADY_ENROLLED,
+    identities_pb2.ENROLL_OUTCOME_REPLACED: values.EnrollOutcome.REPLACED,
+    identities_pb2.ENROLL_OUTCOME_SKIPPED: values.EnrollOutcome.SKIPPED,
     identities_pb2.ENROLL_OUTCOME_QUARANTINED: values.EnrollOutcome.QUARANTINED,
 }
 
@@ -161,7 +163,7 @@ def enrollment(message: identities_pb2.EnrollFaceResponse) -> resources.Enrollme
     """The answer to an enrolment."""
     return resources.Enrollment(
         face=face(message.face),
-        outcome=_OUTCOMES.get(message.outcome, values.EnrollOutcome.UNKNOWN),
+        outcome=ENROLL_OUTCOMES.get(message.outcome, values.EnrollOutcome.UNKNOWN),
         identity_created=message.identity_created,
         detected_face_count=message.detected_face_count,
         findings=gates.findings(message.findings),
@@ -173,7 +175,7 @@ def loose_enrollment(message: identities_pb2.EnrollLooseFacesResponse) -> resour
     """The answer to an enrolment without an identity."""
     return resources.LooseEnrollment(
         faces=tuple(face(one) for one in message.faces),
-        outcome=_OUTCOMES.get(message.outcome, values.EnrollOutcome.UNKNOWN),
+        outcome=ENROLL_OUTCOMES.get(message.outcome, values.EnrollOutcome.UNKNOWN),
         gated_faces=tuple(gates.gated_face(one) for one in message.gated_faces),
     )
 

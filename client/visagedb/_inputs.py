@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from visagedb._errors import InvalidArgumentError, InvalidVectorError
 from visagedb._resources import Face
-from visagedb._values import FaceScope, FaceSelection, Template
-from visagedb.v1 import types_pb2
+from visagedb._values import EnrollMode, FaceScope, FaceSelection, Template
+from visagedb.v1 import identities_pb2, types_pb2
 
 ImageInput: TypeAlias = bytes | bytearray | memoryview | os.PathLike[str]
 """An encoded image, or the path of one."""
@@ -92,6 +92,18 @@ def selection_value(
 ) -> types_pb2.FaceSelection.ValueType:
     """Which face is meant, as on the wire; None leaves it to the server."""
     return _SELECTIONS[None if selection is None else FaceSelection(selection)]
+
+
+_MODES: Final[Mapping[EnrollMode, identities_pb2.EnrollMode.ValueType]] = {
+    EnrollMode.INSERT: identities_pb2.ENROLL_MODE_INSERT,
+    EnrollMode.UPSERT: identities_pb2.ENROLL_MODE_UPSERT,
+    EnrollMode.SKIP_EXISTING: identities_pb2.ENROLL_MODE_SKIP_EXISTING,
+}
+
+
+def mode_value(mode: EnrollMode | str) -> identities_pb2.EnrollMode.ValueType:
+    """A mode of enrolment, as on the wire."""
+    return _MODES[EnrollMode(mode)]
 
 
 _SCOPES: Final[Mapping[FaceScope | None, types_pb2.FaceScope.ValueType]] = {

@@ -145,7 +145,7 @@ class AsyncStream(Generic[T]):
 
     async def _requests(self) -> AsyncIterator[Any]:
         try:
-            async for item in _each(self._stream.items):
+            async for item in each(self._stream.items):
                 await self._room.acquire()
                 if self._stopped:
                     return
@@ -188,7 +188,8 @@ class AsyncStream(Generic[T]):
         return UnavailableError("the server ended the stream", code=code, reason=code)
 
 
-async def _each(items: Any) -> AsyncIterator[Any]:
+async def each(items: Any) -> AsyncIterator[Any]:
+    """The items of an iterable of either kind."""
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item

@@ -124,12 +124,28 @@ class SearchState(StrEnum):
     UNKNOWN = "unknown"
 
 
+class EnrollMode(StrEnum):
+    """What an enrolment does with what is there already."""
+
+    INSERT = "insert"
+    """Adds the face; one of the same face id, made from something else, refuses it."""
+    UPSERT = "upsert"
+    """Adds the face, or puts it in the place of the one of the same face id. What is said of
+    the identity replaces what was known of it; what is not said stays."""
+    SKIP_EXISTING = "skip_existing"
+    """Adds the face only if its identity is new; one that exists is left as it is."""
+
+
 class EnrollOutcome(StrEnum):
     """What an enrolment changed."""
 
     ENROLLED = "enrolled"
     ALREADY_ENROLLED = "already_enrolled"
     """The same content was enrolled for this identity before; nothing changed."""
+    REPLACED = "replaced"
+    """It has taken the place of the face of the same id."""
+    SKIPPED = "skipped"
+    """Its identity was there already and was left as it is."""
     QUARANTINED = "quarantined"
     """A check of the gallery has set the face aside."""
     UNKNOWN = "unknown"

@@ -9,7 +9,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 import visagedb
 from visagedb import _errors as errors
-from visagedb._bulk import is_transient
+from visagedb._delivery import is_transient
 from visagedb._error_tables import ERROR_BY_CODE, ERROR_BY_REASON
 from visagedb._translate import error_from_status
 from visagedb.v1.errors_pb2 import ErrorReason

@@ -59,6 +59,21 @@ class Failing:
             face=identities_pb2.Face(name=name), outcome=identities_pb2.ENROLL_OUTCOME_ENROLLED
         )
 
+    def stream_enroll_faces(self, requests: Any, context: Any) -> Iterator[Any]:
+        for item in requests:
+            self.request_ids.append(item.request.request_id)
+            self.calls += 1
+            answer = identities_pb2.StreamEnrollFacesResponse(item_id=item.item_id)
+            if self.calls > self.failures:
+                answer.response.face.name = f"{item.request.identity}/faces/1"
+                answer.response.outcome = identities_pb2.ENROLL_OUTCOME_ENROLLED
+                yield answer
+            elif self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                answer.error.ParseFromString(overloaded()[0][1])
+                yield answer
+            else:
+                context.abort(self.code, "not yet")
+
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         def handler(answer: Any, request_type: Any) -> Any:
             return grpc.unary_unary_rpc_method_handler(
@@ -69,7 +84,14 @@ class Failing:
             "GetGallery": handler(self.get_gallery, galleries_pb2.GetGalleryRequest),
             "DeleteGallery": handler(self.delete_gallery, galleries_pb2.DeleteGalleryRequest),
         }
-        identities = {"EnrollFace": handler(self.enroll_face, identities_pb2.EnrollFaceRequest)}
+        identities = {
+            "EnrollFace": handler(self.enroll_face, identities_pb2.EnrollFaceRequest),
+            "StreamEnrollFaces": grpc.stream_stream_rpc_method_handler(
+                self.stream_enroll_faces,
+                identities_pb2.StreamEnrollFacesRequest.FromString,
+                lambda message: message.SerializeToString(),
+            ),
+        }
         return [
             grpc.method_handlers_generic_handler("visagedb.v1.GalleryService", galleries),
             grpc.method_handlers_generic_handler("visagedb.v1.IdentityService", identities),
@@ -169,6 +191,36 @@ def test_bulk_waits_while_the_server_is_overloaded() -> None:
     # A repeat of an item carries the id of its first attempt.
     assert len(set(servicer.request_ids)) == 8
     assert len(servicer.request_ids) == 18
+
+
+def test_bulk_makes_a_broken_stream_again() -> None:
+    servicer = Failing(3, grpc.StatusCode.UNAVAILABLE)
+    with serving(servicer) as address, visagedb.Client(address) as client:
+        results = list(client.enroll_many("staff", items(8), concurrency=4))
+    assert sorted(result.item.key for result in results) == [str(n) for n in range(8)]
+    assert all(result.ok for result in results)
+    # What is sent again has the id of its first time.
+    assert len(set(servicer.request_ids)) == 8
+
+
+async def test_bulk_makes_a_broken_stream_again_in_asyncio() -> None:
+    servicer = Failing(3, grpc.StatusCode.UNAVAILABLE)
+    with serving(servicer) as address:
+        async with visagedb.AsyncClient(address) as client:
+            results = [r async for r in client.enroll_many("staff", items(8), concurrency=4)]
+    assert sorted(result.item.key for result in results) == [str(n) for n in range(8)]
+    assert len(set(servicer.request_ids)) == 8
+
+
+def test_bulk_ends_at_once_when_trying_again_is_of_no_use() -> None:
+    servicer = Failing(9, grpc.StatusCode.PERMISSION_DENIED)
+    with (
+        serving(servicer) as address,
+        visagedb.Client(address) as client,
+        pytest.raises(visagedb.VisageError, match="not yet"),
+    ):
+        list(client.enroll_many("staff", items(8)))
+    assert servicer.calls == 1
 
 
 async def test_bulk_waits_in_asyncio_too() -> None:

@@ -8,6 +8,7 @@ from visagedb._inputs import (
     ImageInput,
     VectorInput,
     image_bytes,
+    mode_value,
     new_request_id,
     only_one_of,
     selection_value,
@@ -15,7 +16,7 @@ from visagedb._inputs import (
 )
 from visagedb._names import check_id, face_name, gallery_name, identity_name, owner_name
 from visagedb._resources import Enrollment, Face, LooseEnrollment
-from visagedb._values import FaceSelection
+from visagedb._values import EnrollMode, FaceSelection
 from visagedb.v1 import identities_pb2 as pb
 
 
@@ -32,6 +33,7 @@ def enroll(
     labels: Mapping[str, str] | None = None,
     source: str = "",
     face_id: str = "",
+    mode: EnrollMode | str = EnrollMode.INSERT,
     bulk: bool = False,
     request_id: str = "",
     timeout: float | None = None,
@@ -53,6 +55,7 @@ def enroll(
         labels: Of an identity that this call creates.
         source: The caller's own reference of the face, for example a file name.
         face_id: The caller's own id for the face; empty, and the server makes one.
+        mode: What to do with what is there already.
         bulk: Work that may wait for interactive requests.
         request_id: Makes a repeat return the first answer; empty for a fresh one.
         timeout: Seconds; None means the client's default.
@@ -75,6 +78,7 @@ def enroll(
         source=source,
         request_id=request_id or new_request_id(),
         bulk=bulk,
+        mode=mode_value(mode),
     )
     if image is not None:
         request.image = image_bytes(image)

@@ -27,6 +27,7 @@ from visagedb._cli._people import Album, read_album, read_archive, read_person
 from visagedb._cli._session import Session, command
 from visagedb._cli._tables import counted
 from visagedb._errors import GalleryExistsError
+from visagedb._values import EnrollMode
 
 FAILURES_SHOWN = 50
 
@@ -76,6 +77,10 @@ def enroll(
     source: Annotated[
         str, typer.Option(help="Reference to keep; the path relative to PATH if not given.")
     ] = "",
+    mode: Annotated[
+        EnrollMode,
+        typer.Option(help="What to do with people and faces that are there already."),
+    ] = EnrollMode.INSERT,
     concurrency: Annotated[
         int, typer.Option(help="Images in flight together.", min=1, max=256)
     ] = DEFAULT_CONCURRENCY,
@@ -99,7 +104,7 @@ def enroll(
     items = [photo.item(labels) for photo in album.photos]
     if source:
         items = [_with_source(item, source, single=len(items) == 1) for item in items]
-    results = _run(session, gallery, items, face, concurrency)
+    results = _run(session, gallery, items, face, mode, concurrency)
     _report(session, album, results)
     if any(not result.ok for result in results):
         raise typer.Exit(ExitCode.FAILED)
@@ -149,6 +154,7 @@ def _run(
     gallery: str,
     items: Sequence[EnrollItem],
     face: OneFace,
+    mode: EnrollMode,
     concurrency: int,
 ) -> list[EnrollResult]:
     columns = (
@@ -164,7 +170,7 @@ def _run(
     with Progress(*columns, console=session.err, disable=session.as_json) as progress:
         task = progress.add_task("enrolling", total=len(items), failed="")
         outcomes = session.client.enroll_many(
-            gallery, items, concurrency=concurrency, face_selection=face
+            gallery, items, concurrency=concurrency, face_selection=face, mode=mode
         )
         for result in outcomes:
             results.append(result)
