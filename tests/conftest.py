@@ -20,7 +20,8 @@ threadpool_limits(1, user_api="blas")
 @pytest.fixture
 def vector_server(tmp_path: Path) -> Iterator[Server]:
     """A server without embedding processes, in this process."""
-    server = Server(make_config(tmp_path / "data"))
+    open_folders = {"import_roots": (tmp_path,), "export_roots": (tmp_path,)}
+    server = Server(make_config(tmp_path / "data", **open_folders))
     server.start()
     yield server
     server.stop(grace=5)
@@ -31,7 +32,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with one embedding process, shared by all tests that need faces."""
     if importlib.util.find_spec("torch") is None:
         pytest.skip("the faces extra is not installed")
-    server = Server(make_config(tmp_path_factory.mktemp("server") / "data", workers=1))
+    data = tmp_path_factory.mktemp("server") / "data"
+    server = Server(make_config(data, workers=1, import_roots=(tmp_path_factory.getbasetemp(),)))
     server.start()
     yield server
     server.stop(grace=5)

@@ -18,6 +18,7 @@ from visagedb.v1 import (
     galleries_pb2,
     gallery_audits_pb2,
     identities_pb2,
+    imports_pb2,
     quarantine_pb2,
     search_pb2,
 )
@@ -71,6 +72,7 @@ def inside(files: set[str], *rooms: Path) -> bool:
         # An embedding process sets its number of threads.
         (["torch"], [ENGINE / "faces", ENGINE / "workers" / "child.py"]),
         (["onnx"], [ENGINE / "faces"]),
+        (["pyarrow"], [ENGINE / "exchange"]),
         (["jinja2", "matplotlib"], [SERVER / "visagedb_server" / "evaluation"]),
         # The self-test draws a picture.
         (["PIL"], [ENGINE / "faces", SERVER / "visagedb_server" / "commands" / "checks.py"]),
@@ -145,6 +147,7 @@ def test_the_top_folders_are_no_packages(folder: Path) -> None:
         (access_pb2, "AccessService", services.AccessService),
         (audit_log_pb2, "AuditLogService", services.AuditLogService),
         (erasures_pb2, "ErasureService", services.ErasureService),
+        (imports_pb2, "ImportService", services.ImportService),
         (operations_pb2, "Operations", services.OperationsService),
     ],
 )

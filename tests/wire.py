@@ -18,6 +18,8 @@ from visagedb.v1 import (
     gallery_audits_pb2_grpc,
     identities_pb2,
     identities_pb2_grpc,
+    imports_pb2,
+    imports_pb2_grpc,
     search_pb2,
     search_pb2_grpc,
     types_pb2,
@@ -38,6 +40,7 @@ class Api:
         self.search = search_pb2_grpc.SearchServiceStub(self.channel)
         self.clusters = clusters_pb2_grpc.ClusterServiceStub(self.channel)
         self.audits = gallery_audits_pb2_grpc.GalleryAuditServiceStub(self.channel)
+        self.imports = imports_pb2_grpc.ImportServiceStub(self.channel)
         self.operations = operations_pb2_grpc.OperationsStub(self.channel)
 
     def close(self) -> None:
@@ -108,6 +111,37 @@ class Api:
                     faces += [face.name.split("/")[-1] for face in face_page.faces]
         return found
 
+    def start_import(self, path: object, gallery: str = "people", **fields: Any) -> str:
+        """Starts an import; the name of its operation."""
+        request = imports_pb2.ImportFacesRequest(
+            gallery=f"galleries/{gallery}", path=str(path), **fields
+        )
+        return self.imports.ImportFaces(request).operation.name
+
+    def run_import(
+        self, path: object, gallery: str = "people", **fields: Any
+    ) -> operations_pb2.Operation:
+        """Runs an import to its end."""
+        return self.finished(self.start_import(path, gallery, **fields))
+
+    def export(self, path: object, gallery: str = "people", **fields: Any) -> imports_pb2.Export:
+        """Runs an export to its end."""
+        request = imports_pb2.ExportFacesRequest(
+            gallery=f"galleries/{gallery}", path=str(path), **fields
+        )
+        operation = self.finished(self.imports.ExportFaces(request).operation.name)
+        answer = imports_pb2.Export()
+        assert operation.response.Unpack(answer), operation
+        return answer
+
+    def finished(self, name: str) -> operations_pb2.Operation:
+        """An operation once it is done."""
+        while True:
+            wait = operations_pb2.WaitOperationRequest(name=name)
+            operation = self.operations.WaitOperation(wait)
+            if operation.done:
+                return operation
+
     def cluster(self, gallery: str = "people", **fields: Any) -> operations_pb2.Operation:
         """Runs a clustering to its end."""
         request = clusters_pb2.ClusterRequest(
@@ -116,6 +150,17 @@ class Api:
         operation = self.clusters.Cluster(request).operation
         wait = operations_pb2.WaitOperationRequest(name=operation.name)
         return self.operations.WaitOperation(wait)
+
+
+def import_of(operation: operations_pb2.Operation) -> imports_pb2.Import:
+    """The import of an operation that went well, or of one that runs."""
+    answer = imports_pb2.Import()
+    if operation.response.Unpack(answer):
+        return answer
+    metadata = imports_pb2.ImportFacesMetadata()
+    assert operation.metadata.Unpack(metadata), operation
+    found: imports_pb2.Import = getattr(metadata, "import")
+    return found
 
 
 def template(vector: Vector, model: str = "") -> types_pb2.Template:

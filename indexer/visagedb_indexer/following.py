@@ -9,6 +9,9 @@ def follow(effects: Effects[Result], engine: SearchEngine, labels: LabelIndex) -
     """Brings a gallery's search structures and labels up to a command; in commit order."""
     if effects.settings is not None:
         engine.promise(effects.settings.mate_loss_bound)
+    if effects.arrivals is not None:
+        labels.add_arrivals(effects.arrivals)
+        engine.add_many(effects.arrivals.first_ordinal, effects.arrivals.owners)
     for identity in effects.created:
         labels.add(identity)
     if effects.arrivals is not None:

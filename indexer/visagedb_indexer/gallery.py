@@ -19,6 +19,7 @@ from visagedb_indexer.compactions import Compactions
 from visagedb_indexer.enrolment_gate import EnrolmentGate
 from visagedb_indexer.erasures import Erasures
 from visagedb_indexer.errors import IndexerError
+from visagedb_indexer.exports import Exports
 from visagedb_indexer.filters import parse_filter
 from visagedb_indexer.following import follow
 from visagedb_indexer.gallery_values import (
@@ -39,12 +40,7 @@ from visagedb_indexer.loose_faces import LooseFaces
 from visagedb_indexer.moves import Moves
 from visagedb_indexer.operating_points import CardThresholds, Evidence, no_card
 from visagedb_indexer.quarantine import Quarantine
-from visagedb_indexer.search import (
-    SearchEngine,
-    SearchRequest,
-    Snapshot,
-    all_cores_search,
-)
+from visagedb_indexer.search import SearchEngine, SearchRequest, Snapshot, all_cores_search
 from visagedb_indexer.store import (
     Change,
     Counters,
@@ -106,6 +102,7 @@ class Gallery:
         self.moves = Moves(self._store, self._run)
         self.bulk = BulkEnrollment(self._writer, self._durable, self.model, self._gate)
         self.quarantine = Quarantine(self._store, self._run)
+        self.exports = Exports(self._store, all_cores_search)
         self.imports = Imports(self._store, self._run, self.model, self._gate, all_cores_search)
         self.erasures = Erasures(self._store, self._run, lambda: self._record)
         self.compactions = Compactions(

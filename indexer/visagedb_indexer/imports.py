@@ -4,19 +4,33 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import Final
 
 from visagedb_indexer import limits
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.commands import Effects, RunCommand
+from visagedb_indexer.enrollment import foresee
 from visagedb_indexer.enrolment_gate import EnrolmentGate
-from visagedb_indexer.errors import IndexerError
-from visagedb_indexer.exchange.entries import Answer, BareIdentity, Content, Entry, Outcome
-from visagedb_indexer.exchange.steps import Done, step_of
+from visagedb_indexer.errors import IndexerError, StorageCorruptError
+from visagedb_indexer.exchange.entries import (
+    Answer,
+    BareIdentity,
+    Content,
+    Entry,
+    Outcome,
+    VectorRow,
+)
+from visagedb_indexer.exchange.steps import Done, steps_of
 from visagedb_indexer.failpoints import reached
 from visagedb_indexer.gallery_values import EnrollMode, EnrollOutcome, NewFace
-from visagedb_indexer.store import GalleryStore, ImportFailure, ImportRecord, Transaction
+from visagedb_indexer.loose_faces import NewLooseFaces, recall_loose
+from visagedb_indexer.store import (
+    GalleryStore,
+    ImportFailure,
+    ImportRecord,
+    Reader,
+    Transaction,
+)
 from visagedb_indexer.values import ImportState, ModelIdentity
 
 _PAUSE_SECONDS: Final = 0.02
@@ -131,9 +145,7 @@ class Imports:
         reached("import.after_end")
         return ended
 
-    def enroll(
-        self, import_id: str, entries: Sequence[Entry], mode: EnrollMode, ignored: int = 0
-    ) -> ImportRecord:
+    def enroll(self, import_id: str, entries: Sequence[Entry], mode: EnrollMode) -> ImportRecord:
         """Enrols entries and moves the import's position behind them, in one commit.
 
         Args:
@@ -141,25 +153,21 @@ class Imports:
             entries: In the order of the source.
             mode: What is done with what is there already. `SKIP_EXISTING` skips faces of
                 identities that were there before the import began.
-            ignored: How many files that are no entries were passed by.
 
         Raises:
             StorageFullError: The disk is full; nothing was changed.
         """
-        contents: list[Content | Outcome] = [entry.content for entry in entries]
+        contents: list[Content] = [entry.content for entry in entries]
         if mode is EnrollMode.SKIP_EXISTING:
             contents, mode = self._without_existing(import_id, contents), EnrollMode.INSERT
-        steps = [
-            step_of(kind, list(run), mode, self._model, self._gate)
-            for kind, run in groupby(contents, key=type)
-        ]
+        steps = steps_of(contents, mode, self._model, self._gate)
 
         def command(txn: Transaction) -> Effects[ImportRecord]:
             done = Done()
             for step in steps:
-                done.add(step(txn))
+                done.run(step, txn)
             reached("import.before_checkpoint")
-            record = _advanced(txn.imports.get(import_id), entries, done.answers, ignored)
+            record = _advanced(txn.imports.get(import_id), entries, done)
             record = txn.imports.put(record, _failures(entries, done.answers))
             reached("import.after_checkpoint")
             return done.effects(record)
@@ -169,6 +177,26 @@ class Imports:
         reached("import.after_commit")
         return record
 
+    def foresee(self, record: ImportRecord, content: Content, mode: EnrollMode) -> Answer | None:
+        """What will become of a face whose image need not be embedded to know; else None."""
+        try:
+            with self._store.read() as view:
+                if isinstance(content, NewLooseFaces):
+                    known = recall_loose(content, view)
+                    return None if known is None else Outcome(known.outcome)
+                if not isinstance(content, NewFace):
+                    return None
+                if mode is EnrollMode.SKIP_EXISTING:
+                    if _was_there(view, content.identity_id, record.first_number):
+                        return Outcome(EnrollOutcome.SKIPPED)
+                    mode = EnrollMode.INSERT
+                answer = foresee(content, mode, view)
+                return None if answer is None else Outcome(answer.outcome)
+        except StorageCorruptError:
+            raise
+        except IndexerError as error:
+            return error
+
     def give_way(self, check: Callable[[], None]) -> None:
         """Waits a little while searches take all cores: they go first."""
         until = time.monotonic() + limits.IMPORT_YIELD_SECONDS_MAX
@@ -176,35 +204,36 @@ class Imports:
             check()
             time.sleep(_PAUSE_SECONDS)
 
-    def _without_existing(
-        self, import_id: str, contents: Iterable[Content | Outcome]
-    ) -> list[Content | Outcome]:
-        kept: list[Content | Outcome] = []
+    def _without_existing(self, import_id: str, contents: Iterable[Content]) -> list[Content]:
         with self._store.read() as view:
             first_number = view.imports.get(import_id).first_number
-            for content in contents:
-                owner = None
-                if isinstance(content, NewFace | BareIdentity):
-                    owner = view.find_identity(content.identity_id)
-                old = owner is not None and owner.number < first_number
-                kept.append(Outcome(EnrollOutcome.SKIPPED) if old else content)
-        return kept
+            return [
+                Outcome(EnrollOutcome.SKIPPED)
+                if isinstance(content, VectorRow | NewFace | BareIdentity)
+                and _was_there(view, content.identity_id, first_number)
+                else content
+                for content in contents
+            ]
 
 
-def _advanced(
-    record: ImportRecord, entries: Sequence[Entry], answers: Sequence[Answer], ignored: int
-) -> ImportRecord:
+def _was_there(view: Reader, identity_id: str, first_number: int) -> bool:
+    """Whether an identity is older than an import: numbers count up and never come again."""
+    owner = view.find_identity(identity_id)
+    return owner is not None and owner.number < first_number
+
+
+def _advanced(record: ImportRecord, entries: Sequence[Entry], now_done: Done) -> ImportRecord:
+    answers = now_done.answers
     done = [answer for answer in answers if isinstance(answer, Outcome)]
     failed = [answer for answer in answers if isinstance(answer, IndexerError)]
     outcomes = Counter(record.outcomes) + Counter(str(answer.outcome) for answer in done)
     return replace(
         record,
         position=entries[-1].after if entries else record.position,
-        done_count=record.done_count + len(answers),
-        ignored_count=record.ignored_count + ignored,
+        done_count=record.done_count + len(done) + len(failed),
+        ignored_count=record.ignored_count + len(answers) - len(done) - len(failed),
         outcomes=dict(outcomes),
-        identity_created_count=record.identity_created_count
-        + sum(answer.identity_created for answer in done),
+        identity_created_count=record.identity_created_count + now_done.created_count,
         failures=dict(Counter(record.failures) + Counter(error.reason for error in failed)),
         resumptions=0,
     )

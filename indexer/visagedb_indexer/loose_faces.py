@@ -129,9 +129,8 @@ class LooseFaces:
             RequestIdReusedError: The request id belonged to another request.
             InvalidArgumentError: The request id or the source is not valid.
         """
-        _check(new)
         with self._store.read() as view:
-            return _recall(new, view)
+            return recall_loose(new, view)
 
     def enroll(self, new: NewLooseFaces) -> LooseEnrollment:
         """Adds faces without an identity; durable and searchable on return.
@@ -206,7 +205,7 @@ def enroll_loose(
     found: list[ExtractedFace | None] = list(new.extracted) or [None] * len(vectors)
 
     def command(txn: Transaction) -> Effects[LooseEnrollment]:
-        known = _recall(new, txn)
+        known = recall_loose(new, txn)
         if known is not None:
             return Effects(known)
         faces: list[FaceRecord] = []
@@ -231,7 +230,9 @@ def enroll_loose(
     return command
 
 
-def _recall(new: NewLooseFaces, view: Reader) -> LooseEnrollment | None:
+def recall_loose(new: NewLooseFaces, view: Reader) -> LooseEnrollment | None:
+    """See `LooseFaces.recall`."""
+    _check(new)
     known = view.requests.recall(new.request_id, _fingerprint(new), LooseEnrollment)
     if known is not None:
         return known

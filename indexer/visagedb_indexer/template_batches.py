@@ -283,6 +283,8 @@ def _unit_rows(rows: Vector) -> tuple[Vector, dict[int, IndexerError]]:
         if not usable.all():
             bad += (start + np.flatnonzero(~usable)).tolist()
             norms = np.where(usable, norms, 1.0)
+        # What was stored and comes back stays the same to the bit.
+        norms[np.abs(norms - 1.0) <= limits.VECTOR_UNIT_TOLERANCE] = 1.0
         np.divide(wide, norms[:, None], out=wide)
         with np.errstate(invalid="ignore", over="ignore"):
             units[start : start + len(wide)] = wide

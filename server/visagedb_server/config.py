@@ -60,6 +60,12 @@ class ServerConfig(BaseSettings):
         (), description="Model cards, or folders of them; as one text, with colons between."
     )
     default_model: str = Field("sface", description="Model of galleries that name none.")
+    import_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="Folders that imports may read; as one text, with colons between."
+    )
+    export_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="Folders that exports may write to; as one text, with colons between."
+    )
     threads: int = Field(
         128, ge=2, le=limits.REQUEST_THREADS_MAX, description="Requests served at once."
     )
@@ -78,11 +84,19 @@ class ServerConfig(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "import_roots", "export_roots", mode="before")
     @classmethod
-    def _split_models(cls, models: object) -> object:
+    def _split_paths(cls, paths: object) -> object:
         # The environment has no lists; paths are written there as in PATH.
-        return tuple(filter(None, models.split(os.pathsep))) if isinstance(models, str) else models
+        return tuple(filter(None, paths.split(os.pathsep))) if isinstance(paths, str) else paths
+
+    @field_validator("import_roots", "export_roots")
+    @classmethod
+    def _check_folders(cls, folders: tuple[Path, ...]) -> tuple[Path, ...]:
+        for folder in folders:
+            if not folder.is_dir():
+                raise ValueError(f"{folder} is not a folder")
+        return folders
 
     @field_validator("host")
     @classmethod

@@ -3,6 +3,7 @@
 import importlib.util
 import time
 from concurrent.futures import CancelledError as FutureCancelledError
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import Final
@@ -166,10 +167,20 @@ class Extractor:
         """The faces of an image with the server's default model."""
         return self._extract(image, self._default, flip=defaults.FLIP_AVERAGING, options=options)
 
-    def _extract(
+    def submit(
+        self, image: bytes, record: GalleryRecord, options: ExtractOptions
+    ) -> "Future[Extraction]":
+        """Asks for the faces of an image as a gallery wants them; see `WorkerPool.submit`.
+
+        Raises:
+            ModelNotAvailableError: This server cannot read images.
+        """
+        return self._submit(image, record.model.name, flip=record.flip_averaging, options=options)
+
+    def _submit(
         self, image: bytes, model: str, *, flip: bool, options: ExtractOptions
-    ) -> Extraction:
-        future = self._running_pool().submit(
+    ) -> "Future[Extraction]":
+        return self._running_pool().submit(
             image,
             model=model,
             flip=flip,
@@ -178,6 +189,11 @@ class Extractor:
             priority=Priority.BULK if options.bulk else Priority.INTERACTIVE,
             deadline=options.deadline,
         )
+
+    def _extract(
+        self, image: bytes, model: str, *, flip: bool, options: ExtractOptions
+    ) -> Extraction:
+        future = self._submit(image, model, flip=flip, options=options)
         patience = None
         if options.deadline is not None:
             patience = max(0.0, options.deadline - time.monotonic())

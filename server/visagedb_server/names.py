@@ -60,6 +60,11 @@ def erasure_name(gallery: str, erasure: str) -> str:
     return f"galleries/{gallery}/erasures/{erasure}"
 
 
+def import_name(gallery: str, import_id: str) -> str:
+    """``galleries/{gallery}/imports/{import}``."""
+    return f"galleries/{gallery}/imports/{import_id}"
+
+
 def operation_name(operation: str) -> str:
     """``operations/{operation}``."""
     return f"operations/{operation}"
@@ -153,6 +158,12 @@ def parse_erasure(name: str) -> tuple[str, str]:
     return gallery, erasure
 
 
+def parse_import(name: str) -> tuple[str, str]:
+    """Ids of gallery and import."""
+    gallery, import_id = _parse(name, "galleries", "imports")
+    return gallery, import_id
+
+
 def parse_operation(name: str) -> str:
     """The operation's id."""
     return _parse(name, "operations")[0]
@@ -169,6 +180,7 @@ _SINGULAR = {
     "calibrations": "calibration",
     "audits": "audit",
     "erasures": "erasure",
+    "imports": "import",
     "operations": "operation",
     "apiKeys": "key",
 }

@@ -65,6 +65,11 @@ class Job:
         self.metadata = packed
         self.check()
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether the server stops, so that the work goes on at the next start."""
+        return self.stopped.is_set() and not self.cancelled.is_set()
+
     def check(self) -> None:
         """Stops the work here if the operation was cancelled.
 
@@ -92,16 +97,20 @@ class Operations:
         self._running: dict[str, Job] = {}
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="operation")
+        self._own_threads: dict[str, ThreadPoolExecutor] = {}
         self._resumptions: dict[str, Callable[[bytes], Work]] = {}
 
-    def register(self, kind: str, again: Callable[[bytes], Work]) -> None:
+    def register(self, kind: str, again: Callable[[bytes], Work], threads: int = 0) -> None:
         """Lets operations of a kind go on after a restart.
 
         Args:
             kind: As given to `start`.
             again: Makes the work anew from the bytes of the request.
+            threads: Of its own, for a kind that mostly waits; 0 shares those of all kinds.
         """
         self._resumptions[kind] = again
+        if threads:
+            self._own_threads[kind] = ThreadPoolExecutor(threads, thread_name_prefix=kind)
 
     def resume(self) -> None:
         """Goes on with what a crash or a stop cut short, once every kind is registered.
@@ -172,7 +181,8 @@ class Operations:
 
     def _submit(self, record: OperationRecord, job: Job, work: Work) -> None:
         self._running[record.id] = job
-        self._threads.submit(self._run, record, job, work)
+        threads = self._own_threads.get(record.kind, self._threads)
+        threads.submit(self._run, record, job, work)
 
     def _run(self, record: OperationRecord, job: Job, work: Work) -> None:
         response, error = None, None
@@ -188,8 +198,7 @@ class Operations:
         try:
             with self._lock:
                 del self._running[record.id]
-                interrupted = job.stopped.is_set() and not job.cancelled.is_set()
-                if interrupted and error is not None and record.request:
+                if job.interrupted and error is not None and record.request:
                     # It goes on at the next start.
                     return
                 if not job.forgotten:
@@ -227,8 +236,12 @@ class Operations:
                 self._catalogue.remove_operation(record.id)
 
     def unfinished(self) -> set[str]:
-        """Ids of the operations that are not done."""
-        return {record.id for record in self._catalogue.operations() if not record.done}
+        """Ids of the operations that run, or will go on."""
+        return {
+            record.id
+            for record in self._catalogue.operations()
+            if not record.done and not record.cancelled
+        }
 
     def get(self, operation_id: str) -> operations_pb2.Operation:
         """An operation as it stands.
@@ -295,7 +308,8 @@ class Operations:
         with self._lock:
             for job in self._running.values():
                 job.stopped.set()
-        self._threads.shutdown(wait=True)
+        for threads in (self._threads, *self._own_threads.values()):
+            threads.shutdown(wait=True)
 
 
 def _gallery_of(metadata: Message) -> str:

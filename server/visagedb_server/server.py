@@ -24,6 +24,8 @@ from visagedb.v1 import (
     gallery_audits_pb2_grpc,
     identities_pb2,
     identities_pb2_grpc,
+    imports_pb2,
+    imports_pb2_grpc,
     quarantine_pb2,
     quarantine_pb2_grpc,
     search_pb2,
@@ -52,6 +54,7 @@ from visagedb_server.services import (
     GalleryAuditService,
     GalleryService,
     IdentityService,
+    ImportService,
     OperationsService,
     QuarantineService,
     SearchService,
@@ -69,6 +72,7 @@ SERVICES: Final = tuple(
         search_pb2.DESCRIPTOR.services_by_name["SearchService"],
         clusters_pb2.DESCRIPTOR.services_by_name["ClusterService"],
         gallery_audits_pb2.DESCRIPTOR.services_by_name["GalleryAuditService"],
+        imports_pb2.DESCRIPTOR.services_by_name["ImportService"],
         quarantine_pb2.DESCRIPTOR.services_by_name["QuarantineService"],
         access_pb2.DESCRIPTOR.services_by_name["AccessService"],
         audit_log_pb2.DESCRIPTOR.services_by_name["AuditLogService"],
@@ -165,6 +169,9 @@ class Server:
         )
         gallery_audits_pb2_grpc.add_GalleryAuditServiceServicer_to_server(
             GalleryAuditService(database, self._operations), server
+        )
+        imports_pb2_grpc.add_ImportServiceServicer_to_server(
+            ImportService(config, database, extractor, self._operations), server
         )
         quarantine_pb2_grpc.add_QuarantineServiceServicer_to_server(
             QuarantineService(database), server

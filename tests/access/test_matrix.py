@@ -55,6 +55,11 @@ _EXPECTED: Final = {
         "ListQuarantinedFaces": READERS, "AcceptQuarantinedFace": ENROLLERS,
         "DropQuarantinedFace": ENROLLERS,
     },
+    "visagedb.v1.ImportService": {
+        "ImportFaces": ENROLLERS, "GetImport": READERS, "ListImports": READERS,
+        "ListImportFailures": READERS, "PauseImport": ENROLLERS, "ResumeImport": ENROLLERS,
+        "ExportFaces": ADMINS,
+    },
     "visagedb.v1.AccessService": {
         "CreateApiKey": ADMINS, "ListApiKeys": AUDITORS, "RevokeApiKey": ADMINS, "GetCaller": ALL,
     },

@@ -26,6 +26,9 @@ NOT_READ = {
     ("AssignCluster", "new_identity.name"),
     # References of the caller's own.
     ("StreamEnrollFaces", "templates.sources"),
+    # Files of the server, and words.
+    ("ImportFaces", "path"), ("ImportFaces", "naming"), ("ExportFaces", "path"),
+    ("ListImportFailures", "reason"),
 }  # fmt: skip
 
 

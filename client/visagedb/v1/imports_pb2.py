@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from visagedb.v1 import types_pb2 as visagedb_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19visagedb/v1/imports.proto\x12\x0bvisagedb.v1\x1a#google/longrunning/operations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17visagedb/v1/types.proto\"\xd6\x03\n\x12ImportFacesRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12)\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x19.visagedb.v1.SourceFormat\x12%\n\x04mode\x18\x04 \x01(\x0e\x32\x17.visagedb.v1.ImportMode\x12\x0e\n\x06naming\x18\x05 \x01(\t\x12\x32\n\x0e\x66\x61\x63\x65_selection\x18\x06 \x01(\x0e\x32\x1a.visagedb.v1.FaceSelection\x12\r\n\x05loose\x18\x07 \x01(\x08\x12;\n\x06labels\x18\x08 \x03(\x0b\x32+.visagedb.v1.ImportFacesRequest.LabelsEntry\x12=\n\x07\x63olumns\x18\t \x03(\x0b\x32,.visagedb.v1.ImportFacesRequest.ColumnsEntry\x12\r\n\x05model\x18\n \x01(\t\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"G\n\x13ImportFacesResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\"\x9d\x01\n\x13ImportFacesMetadata\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08progress\x18\x03 \x01(\x02\x12\r\n\x05stage\x18\x04 \x01(\t\x12#\n\x06import\x18\x05 \x01(\x0b\x32\x13.visagedb.v1.Import\"\xbd\x05\n\x06Import\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04path\x18\x04 \x01(\t\x12)\n\x06\x66ormat\x18\x05 \x01(\x0e\x32\x19.visagedb.v1.SourceFormat\x12\'\n\x05state\x18\x06 \x01(\x0e\x32\x18.visagedb.v1.ImportState\x12\x13\n\x0b\x65ntry_count\x18\x07 \x01(\x03\x12\x12\n\ndone_count\x18\x08 \x01(\x03\x12\x16\n\x0e\x65nrolled_count\x18\t \x01(\x03\x12\x1e\n\x16\x61lready_enrolled_count\x18\n \x01(\x03\x12\x16\n\x0ereplaced_count\x18\x0b \x01(\x03\x12\x15\n\rskipped_count\x18\x0c \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\r \x01(\x03\x12\x1e\n\x16identity_created_count\x18\x0e \x01(\x03\x12\x15\n\rignored_count\x18\x0f \x01(\x03\x12\x45\n\x12\x66\x61ilures_by_reason\x18\x10 \x03(\x0b\x32).visagedb.v1.Import.FailuresByReasonEntry\x12\x10\n\x08progress\x18\x11 \x01(\x02\x12\x1a\n\x12\x65ntries_per_second\x18\x12 \x01(\x01\x12,\n\tremaining\x18\x13 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0c\x65rror_reason\x18\x14 \x01(\t\x12\x15\n\rerror_message\x18\x15 \x01(\t\x1a\x37\n\x15\x46\x61iluresByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"T\n\rImportFailure\x12\r\n\x05\x65ntry\x18\x01 \x01(\t\x12\x13\n\x0bidentity_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\" \n\x10GetImportRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"8\n\x11GetImportResponse\x12#\n\x06import\x18\x01 \x01(\x0b\x32\x13.visagedb.v1.Import\"K\n\x12ListImportsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x13ListImportsResponse\x12$\n\x07imports\x18\x01 \x03(\x0b\x32\x13.visagedb.v1.Import\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"b\n\x19ListImportFailuresRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"c\n\x1aListImportFailuresResponse\x12,\n\x08\x66\x61ilures\x18\x01 \x03(\x0b\x32\x1a.visagedb.v1.ImportFailure\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12PauseImportRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\":\n\x13PauseImportResponse\x12#\n\x06import\x18\x01 \x01(\x0b\x32\x13.visagedb.v1.Import\"#\n\x13ResumeImportRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x14ResumeImportResponse\x12#\n\x06import\x18\x01 \x01(\x0b\x32\x13.visagedb.v1.Import\"Z\n\x12\x45xportFacesRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\toverwrite\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"G\n\x13\x45xportFacesResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\"x\n\x13\x45xportFacesMetadata\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08progress\x18\x03 \x01(\x02\x12\r\n\x05stage\x18\x04 \x01(\t\"\x83\x01\n\x06\x45xport\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x16\n\x0eidentity_count\x18\x03 \x01(\x03\x12\x12\n\nface_count\x18\x04 \x01(\x03\x12\x12\n\nfile_bytes\x18\x05 \x01(\x03\x12\x1a\n\x12gallery_generation\x18\x06 \x01(\x03*\x90\x01\n\x0cSourceFormat\x12\x1d\n\x19SOURCE_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n\x14SOURCE_FORMAT_FOLDER\x10\x01\x12\x15\n\x11SOURCE_FORMAT_TAR\x10\x02\x12\x19\n\x15SOURCE_FORMAT_PARQUET\x10\x03\x12\x15\n\x11SOURCE_FORMAT_NPZ\x10\x04*x\n\nImportMode\x12\x1b\n\x17IMPORT_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12IMPORT_MODE_INSERT\x10\x01\x12\x16\n\x12IMPORT_MODE_UPSERT\x10\x02\x12\x1d\n\x19IMPORT_MODE_SKIP_EXISTING\x10\x03*\xaa\x01\n\x0bImportState\x12\x1c\n\x18IMPORT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14IMPORT_STATE_RUNNING\x10\x01\x12\x17\n\x13IMPORT_STATE_PAUSED\x10\x02\x12\x15\n\x11IMPORT_STATE_DONE\x10\x03\x12\x17\n\x13IMPORT_STATE_FAILED\x10\x04\x12\x1a\n\x16IMPORT_STATE_CANCELLED\x10\x05\x32\xdf\x04\n\rImportService\x12P\n\x0bImportFaces\x12\x1f.visagedb.v1.ImportFacesRequest\x1a .visagedb.v1.ImportFacesResponse\x12J\n\tGetImport\x12\x1d.visagedb.v1.GetImportRequest\x1a\x1e.visagedb.v1.GetImportResponse\x12P\n\x0bListImports\x12\x1f.visagedb.v1.ListImportsRequest\x1a .visagedb.v1.ListImportsResponse\x12\x65\n\x12ListImportFailures\x12&.visagedb.v1.ListImportFailuresRequest\x1a\'.visagedb.v1.ListImportFailuresResponse\x12P\n\x0bPauseImport\x12\x1f.visagedb.v1.PauseImportRequest\x1a .visagedb.v1.PauseImportResponse\x12S\n\x0cResumeImport\x12 .visagedb.v1.ResumeImportRequest\x1a!.visagedb.v1.ResumeImportResponse\x12P\n\x0b\x45xportFaces\x12\x1f.visagedb.v1.ExportFacesRequest\x1a .visagedb.v1.ExportFacesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19visagedb/v1/imports.proto\x12\x0bvisagedb.v1\x1a#google/longrunning/operations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17visagedb/v1/types.proto\"\xd6\x03\n\x12ImportFacesRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12)\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x19.visagedb.v1.SourceFormat\x12%\n\x04mode\x18\x04 \x01(\x0e\x32\x17.visagedb.v1.ImportMode\x12\x0e\n\x06naming\x18\x05 \x01(\t\x12\x32\n\x0e\x66\x61\x63\x65_selection\x18\x06 \x01(\x0e\x32\x1a.visagedb.v1.FaceSelection\x12\r\n\x05loose\x18\x07 \x01(\x08\x12;\n\x06labels\x18\x08 \x03(\x0b\x32+.visagedb.v1.ImportFacesRequest.LabelsEntry\x12=\n\x07\x63olumns\x18\t \x03(\x0b\x32,.visagedb.v1.ImportFacesRequest.ColumnsEntry\x12\r\n\x05model\x18\n \x01(\t\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"G\n\x13ImportFacesResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\"\x9d\x01\n\x13ImportFacesMetadata\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08progress\x18\x03 \x01(\x02\x12\r\n\x05stage\x18\x04 \x01(\t\x12#\n\x06import\x18\x05 \x01(\x0b\x32\x13.visagedb.v1.Import\"\xd8\x05\n\x06Import\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04path\x18\x04 \x01(\t\x12)\n\x06\x66ormat\x18\x05 \x01(\x0e\x32\x19.visagedb.v1.SourceFormat\x12\'\n\x05state\x18\x06 \x01(\x0e\x32\x18.visagedb.v1.ImportState\x12\x13\n\x0b\x65ntry_count\x18\x07 \x01(\x03\x12\x12\n\ndone_count\x18\x08 \x01(\x03\x12\x16\n\x0e\x65nrolled_count\x18\t \x01(\x03\x12\x1e\n\x16\x61lready_enrolled_count\x18\n \x01(\x03\x12\x16\n\x0ereplaced_count\x18\x0b \x01(\x03\x12\x15\n\rskipped_count\x18\x0c \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\r \x01(\x03\x12\x1e\n\x16identity_created_count\x18\x0e \x01(\x03\x12\x15\n\rignored_count\x18\x0f \x01(\x03\x12\x45\n\x12\x66\x61ilures_by_reason\x18\x10 \x03(\x0b\x32).visagedb.v1.Import.FailuresByReasonEntry\x12\x10\n\x08progress\x18\x11 \x01(\x02\x12\x1a\n\x12\x65ntries_per_second\x18\x12 \x01(\x01\x12,\n\tremaining\x18\x13 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0c\x65rror_reason\x18\x14 \x01(\t\x12\x15\n\rerror_message\x18\x15 \x01(\t\x12\x19\n\x11quarantined_count\x18\x16 \x01(\x03\x1a\x37\n\x15\x46\x61iluresByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"T\n\rImportFailure\x12\r\n\x05\x65ntry\x18\x01 \x01(\t\x12\x13\n\x0bidentity_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\" \n\x10GetImportRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"8\n\x11GetImportResponse\x12#\n\x06import\x18\x01 \x01(\x0b\x32\x13.visagedb.v1.Import\"K\n\x12ListImportsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x13ListImportsResponse\x12$\n\x07imports\x18\x01 \x03(\x0b\x32\x13.visagedb.v1.Import\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"b\n\x19ListImportFailuresRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"c\n\x1aListImportFailuresResponse\x12,\n\x08\x66\x61ilures\x18\x01 \x03(\x0b\x32\x1a.visagedb.v1.ImportFailure\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12PauseImportRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\":\n\x13PauseImportResponse\x12#\n\x06import\x18\x01 \x01(\x0b\x32\x13.visagedb.v1.Import\"#\n\x13ResumeImportRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x14ResumeImportResponse\x12#\n\x06import\x18\x01 \x01(\x0b\x32\x13.visagedb.v1.Import\"Z\n\x12\x45xportFacesRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\toverwrite\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"G\n\x13\x45xportFacesResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\"x\n\x13\x45xportFacesMetadata\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08progress\x18\x03 \x01(\x02\x12\r\n\x05stage\x18\x04 \x01(\t\"\x83\x01\n\x06\x45xport\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x16\n\x0eidentity_count\x18\x03 \x01(\x03\x12\x12\n\nface_count\x18\x04 \x01(\x03\x12\x12\n\nfile_bytes\x18\x05 \x01(\x03\x12\x1a\n\x12gallery_generation\x18\x06 \x01(\x03*\x90\x01\n\x0cSourceFormat\x12\x1d\n\x19SOURCE_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n\x14SOURCE_FORMAT_FOLDER\x10\x01\x12\x15\n\x11SOURCE_FORMAT_TAR\x10\x02\x12\x19\n\x15SOURCE_FORMAT_PARQUET\x10\x03\x12\x15\n\x11SOURCE_FORMAT_NPZ\x10\x04*x\n\nImportMode\x12\x1b\n\x17IMPORT_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12IMPORT_MODE_INSERT\x10\x01\x12\x16\n\x12IMPORT_MODE_UPSERT\x10\x02\x12\x1d\n\x19IMPORT_MODE_SKIP_EXISTING\x10\x03*\xaa\x01\n\x0bImportState\x12\x1c\n\x18IMPORT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14IMPORT_STATE_RUNNING\x10\x01\x12\x17\n\x13IMPORT_STATE_PAUSED\x10\x02\x12\x15\n\x11IMPORT_STATE_DONE\x10\x03\x12\x17\n\x13IMPORT_STATE_FAILED\x10\x04\x12\x1a\n\x16IMPORT_STATE_CANCELLED\x10\x05\x32\xdf\x04\n\rImportService\x12P\n\x0bImportFaces\x12\x1f.visagedb.v1.ImportFacesRequest\x1a .visagedb.v1.ImportFacesResponse\x12J\n\tGetImport\x12\x1d.visagedb.v1.GetImportRequest\x1a\x1e.visagedb.v1.GetImportResponse\x12P\n\x0bListImports\x12\x1f.visagedb.v1.ListImportsRequest\x1a .visagedb.v1.ListImportsResponse\x12\x65\n\x12ListImportFailures\x12&.visagedb.v1.ListImportFailuresRequest\x1a\'.visagedb.v1.ListImportFailuresResponse\x12P\n\x0bPauseImport\x12\x1f.visagedb.v1.PauseImportRequest\x1a .visagedb.v1.PauseImportResponse\x12S\n\x0cResumeImport\x12 .visagedb.v1.ResumeImportRequest\x1a!.visagedb.v1.ResumeImportResponse\x12P\n\x0b\x45xportFaces\x12\x1f.visagedb.v1.ExportFacesRequest\x1a .visagedb.v1.ExportFacesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,12 +41,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMPORTFACESREQUEST_COLUMNSENTRY']._serialized_options = b'8\001'
   _globals['_IMPORT_FAILURESBYREASONENTRY']._loaded_options = None
   _globals['_IMPORT_FAILURESBYREASONENTRY']._serialized_options = b'8\001'
-  _globals['_SOURCEFORMAT']._serialized_start=2737
-  _globals['_SOURCEFORMAT']._serialized_end=2881
-  _globals['_IMPORTMODE']._serialized_start=2883
-  _globals['_IMPORTMODE']._serialized_end=3003
-  _globals['_IMPORTSTATE']._serialized_start=3006
-  _globals['_IMPORTSTATE']._serialized_end=3176
+  _globals['_SOURCEFORMAT']._serialized_start=2764
+  _globals['_SOURCEFORMAT']._serialized_end=2908
+  _globals['_IMPORTMODE']._serialized_start=2910
+  _globals['_IMPORTMODE']._serialized_end=3030
+  _globals['_IMPORTSTATE']._serialized_start=3033
+  _globals['_IMPORTSTATE']._serialized_end=3203
   _globals['_IMPORTFACESREQUEST']._serialized_start=170
   _globals['_IMPORTFACESREQUEST']._serialized_end=640
   _globals['_IMPORTFACESREQUEST_LABELSENTRY']._serialized_start=547
@@ -58,39 +58,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMPORTFACESMETADATA']._serialized_start=716
   _globals['_IMPORTFACESMETADATA']._serialized_end=873
   _globals['_IMPORT']._serialized_start=876
-  _globals['_IMPORT']._serialized_end=1577
-  _globals['_IMPORT_FAILURESBYREASONENTRY']._serialized_start=1522
-  _globals['_IMPORT_FAILURESBYREASONENTRY']._serialized_end=1577
-  _globals['_IMPORTFAILURE']._serialized_start=1579
-  _globals['_IMPORTFAILURE']._serialized_end=1663
-  _globals['_GETIMPORTREQUEST']._serialized_start=1665
-  _globals['_GETIMPORTREQUEST']._serialized_end=1697
-  _globals['_GETIMPORTRESPONSE']._serialized_start=1699
-  _globals['_GETIMPORTRESPONSE']._serialized_end=1755
-  _globals['_LISTIMPORTSREQUEST']._serialized_start=1757
-  _globals['_LISTIMPORTSREQUEST']._serialized_end=1832
-  _globals['_LISTIMPORTSRESPONSE']._serialized_start=1834
-  _globals['_LISTIMPORTSRESPONSE']._serialized_end=1918
-  _globals['_LISTIMPORTFAILURESREQUEST']._serialized_start=1920
-  _globals['_LISTIMPORTFAILURESREQUEST']._serialized_end=2018
-  _globals['_LISTIMPORTFAILURESRESPONSE']._serialized_start=2020
-  _globals['_LISTIMPORTFAILURESRESPONSE']._serialized_end=2119
-  _globals['_PAUSEIMPORTREQUEST']._serialized_start=2121
-  _globals['_PAUSEIMPORTREQUEST']._serialized_end=2155
-  _globals['_PAUSEIMPORTRESPONSE']._serialized_start=2157
-  _globals['_PAUSEIMPORTRESPONSE']._serialized_end=2215
-  _globals['_RESUMEIMPORTREQUEST']._serialized_start=2217
-  _globals['_RESUMEIMPORTREQUEST']._serialized_end=2252
-  _globals['_RESUMEIMPORTRESPONSE']._serialized_start=2254
-  _globals['_RESUMEIMPORTRESPONSE']._serialized_end=2313
-  _globals['_EXPORTFACESREQUEST']._serialized_start=2315
-  _globals['_EXPORTFACESREQUEST']._serialized_end=2405
-  _globals['_EXPORTFACESRESPONSE']._serialized_start=2407
-  _globals['_EXPORTFACESRESPONSE']._serialized_end=2478
-  _globals['_EXPORTFACESMETADATA']._serialized_start=2480
-  _globals['_EXPORTFACESMETADATA']._serialized_end=2600
-  _globals['_EXPORT']._serialized_start=2603
-  _globals['_EXPORT']._serialized_end=2734
-  _globals['_IMPORTSERVICE']._serialized_start=3179
-  _globals['_IMPORTSERVICE']._serialized_end=3786
+  _globals['_IMPORT']._serialized_end=1604
+  _globals['_IMPORT_FAILURESBYREASONENTRY']._serialized_start=1549
+  _globals['_IMPORT_FAILURESBYREASONENTRY']._serialized_end=1604
+  _globals['_IMPORTFAILURE']._serialized_start=1606
+  _globals['_IMPORTFAILURE']._serialized_end=1690
+  _globals['_GETIMPORTREQUEST']._serialized_start=1692
+  _globals['_GETIMPORTREQUEST']._serialized_end=1724
+  _globals['_GETIMPORTRESPONSE']._serialized_start=1726
+  _globals['_GETIMPORTRESPONSE']._serialized_end=1782
+  _globals['_LISTIMPORTSREQUEST']._serialized_start=1784
+  _globals['_LISTIMPORTSREQUEST']._serialized_end=1859
+  _globals['_LISTIMPORTSRESPONSE']._serialized_start=1861
+  _globals['_LISTIMPORTSRESPONSE']._serialized_end=1945
+  _globals['_LISTIMPORTFAILURESREQUEST']._serialized_start=1947
+  _globals['_LISTIMPORTFAILURESREQUEST']._serialized_end=2045
+  _globals['_LISTIMPORTFAILURESRESPONSE']._serialized_start=2047
+  _globals['_LISTIMPORTFAILURESRESPONSE']._serialized_end=2146
+  _globals['_PAUSEIMPORTREQUEST']._serialized_start=2148
+  _globals['_PAUSEIMPORTREQUEST']._serialized_end=2182
+  _globals['_PAUSEIMPORTRESPONSE']._serialized_start=2184
+  _globals['_PAUSEIMPORTRESPONSE']._serialized_end=2242
+  _globals['_RESUMEIMPORTREQUEST']._serialized_start=2244
+  _globals['_RESUMEIMPORTREQUEST']._serialized_end=2279
+  _globals['_RESUMEIMPORTRESPONSE']._serialized_start=2281
+  _globals['_RESUMEIMPORTRESPONSE']._serialized_end=2340
+  _globals['_EXPORTFACESREQUEST']._serialized_start=2342
+  _globals['_EXPORTFACESREQUEST']._serialized_end=2432
+  _globals['_EXPORTFACESRESPONSE']._serialized_start=2434
+  _globals['_EXPORTFACESRESPONSE']._serialized_end=2505
+  _globals['_EXPORTFACESMETADATA']._serialized_start=2507
+  _globals['_EXPORTFACESMETADATA']._serialized_end=2627
+  _globals['_EXPORT']._serialized_start=2630
+  _globals['_EXPORT']._serialized_end=2761
+  _globals['_IMPORTSERVICE']._serialized_start=3206
+  _globals['_IMPORTSERVICE']._serialized_end=3813
 # @@protoc_insertion_point(module_scope)

@@ -303,6 +303,7 @@ class Import(google.protobuf.message.Message):
     REMAINING_FIELD_NUMBER: builtins.int
     ERROR_REASON_FIELD_NUMBER: builtins.int
     ERROR_MESSAGE_FIELD_NUMBER: builtins.int
+    QUARANTINED_COUNT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """"galleries/{gallery}/imports/{import}"; the id is that of its operation."""
     path: builtins.str
@@ -329,6 +330,8 @@ class Import(google.protobuf.message.Message):
     error_reason: builtins.str
     """Why it failed; empty otherwise."""
     error_message: builtins.str
+    quarantined_count: builtins.int
+    """Set aside by the gallery's checks on enrolment."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
@@ -367,9 +370,10 @@ class Import(google.protobuf.message.Message):
         remaining: google.protobuf.duration_pb2.Duration | None = ...,
         error_reason: builtins.str = ...,
         error_message: builtins.str = ...,
+        quarantined_count: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time", "remaining", b"remaining"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["already_enrolled_count", b"already_enrolled_count", "create_time", b"create_time", "done_count", b"done_count", "end_time", b"end_time", "enrolled_count", b"enrolled_count", "entries_per_second", b"entries_per_second", "entry_count", b"entry_count", "error_message", b"error_message", "error_reason", b"error_reason", "failed_count", b"failed_count", "failures_by_reason", b"failures_by_reason", "format", b"format", "identity_created_count", b"identity_created_count", "ignored_count", b"ignored_count", "name", b"name", "path", b"path", "progress", b"progress", "remaining", b"remaining", "replaced_count", b"replaced_count", "skipped_count", b"skipped_count", "state", b"state"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["already_enrolled_count", b"already_enrolled_count", "create_time", b"create_time", "done_count", b"done_count", "end_time", b"end_time", "enrolled_count", b"enrolled_count", "entries_per_second", b"entries_per_second", "entry_count", b"entry_count", "error_message", b"error_message", "error_reason", b"error_reason", "failed_count", b"failed_count", "failures_by_reason", b"failures_by_reason", "format", b"format", "identity_created_count", b"identity_created_count", "ignored_count", b"ignored_count", "name", b"name", "path", b"path", "progress", b"progress", "quarantined_count", b"quarantined_count", "remaining", b"remaining", "replaced_count", b"replaced_count", "skipped_count", b"skipped_count", "state", b"state"]) -> None: ...
 
 Global___Import: typing_extensions.TypeAlias = Import
 

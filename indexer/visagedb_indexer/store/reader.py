@@ -214,6 +214,25 @@ class Reader:
                 yield decode(data, FaceRecord)
                 found = cursor.next()
 
+    def all_identities(self) -> Iterator[IdentityRecord]:
+        """Every identity, in the order of their numbers, which is that of creation."""
+        with self._txn.cursor(db=self._db(schema.IDENTITIES)) as cursor:
+            for data in cursor.iternext(keys=False, values=True):
+                yield decode(data, IdentityRecord)
+
+    def all_faces(self) -> Iterator[tuple[int, FaceRecord]]:
+        """Identity number and record of every face, by identity and then oldest first."""
+        with self._txn.cursor(db=self._db(schema.FACES)) as cursor:
+            for key, data in cursor:
+                yield schema.read_face_key(bytes(key))[0], decode(data, FaceRecord)
+
+    def vector_now(self, ordinal: int) -> Vector:
+        """A vector as this transaction sees it, also where it has changed since.
+
+        A view that is valid until the transaction ends; `vectors` is faster and sees the present.
+        """
+        return cast("Vector", self._vectors.row(ordinal))
+
     def face_ordinals(self, numbers: Iterable[int]) -> list[list[int]]:
         """The ordinals of the faces of some identities, oldest first; reads no records."""
         found = []

@@ -215,6 +215,16 @@ _ERASURES: Final = {
     "ConfirmClock": Rule(_ADMINISTER, scope=Scope.SERVER),
 }
 
+_IMPORTS: Final = {
+    "ImportFaces": Rule(_ENROL, ("gallery",)),
+    "GetImport": Rule(_READ, ("name",)),
+    "ListImports": Rule(_READ, ("parent",)),
+    "ListImportFailures": Rule(_READ, ("parent",)),
+    "PauseImport": Rule(_ENROL, ("name",)),
+    "ResumeImport": Rule(_ENROL, ("name",)),
+    "ExportFaces": Rule(_EXPORT, ("gallery",)),
+}
+
 _OPERATIONS: Final = {
     "ListOperations": Rule(_READ, scope=Scope.OWN),
     "GetOperation": Rule(_READ, scope=Scope.OPERATION),
@@ -237,6 +247,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "visagedb.v1.AccessService": _ACCESS,
     "visagedb.v1.AuditLogService": _AUDIT_LOG,
     "visagedb.v1.ErasureService": _ERASURES,
+    "visagedb.v1.ImportService": _IMPORTS,
     "google.longrunning.Operations": _OPERATIONS,
     "grpc.health.v1.Health": _HEALTH,
     "grpc.reflection.v1alpha.ServerReflection": _REFLECTION,

@@ -28,6 +28,14 @@ def serve(
     ] = None,
     precision: Annotated[str | None, typer.Option(help="float32 or bfloat16 [float32].")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda [cpu].")] = None,
+    import_root: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder that imports may read; repeatable. None refuses them."),
+    ] = None,
+    export_root: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder that exports may write to; repeatable. None refuses them."),
+    ] = None,
     insecure: Annotated[
         bool | None,
         typer.Option(
@@ -76,6 +84,8 @@ def serve(
         default_model=default_model,
         precision=precision,
         device=device,
+        import_roots=tuple(import_root) if import_root else None,
+        export_roots=tuple(export_root) if export_root else None,
         insecure=insecure,
         tls_cert=tls_cert,
         tls_key=tls_key,

@@ -7,6 +7,7 @@ from visagedb_server.services.erasures import ErasureService
 from visagedb_server.services.galleries import GalleryService
 from visagedb_server.services.gallery_audits import GalleryAuditService
 from visagedb_server.services.identities import IdentityService
+from visagedb_server.services.imports import ImportService
 from visagedb_server.services.operations import OperationsService
 from visagedb_server.services.quarantine import QuarantineService
 from visagedb_server.services.search import SearchService
@@ -19,6 +20,7 @@ __all__ = [
     "GalleryAuditService",
     "GalleryService",
     "IdentityService",
+    "ImportService",
     "OperationsService",
     "QuarantineService",
     "SearchService",
