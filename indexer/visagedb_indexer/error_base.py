@@ -1,7 +1,10 @@
 """The root of the tree in `visagedb_indexer.errors`, and branches that rooms of their own go on."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Final
+
+OUT_OF_MEMORY: Final = "out_of_memory"
+"""The metadata's `cause` of an image that memory did not suffice for."""
 
 
 class IndexerError(Exception):

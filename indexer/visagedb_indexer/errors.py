@@ -66,6 +66,7 @@
 The `reason` of a class goes over the wire. A message says what is wrong and what to do about it.
 """
 
+from visagedb_indexer.error_base import OUT_OF_MEMORY as OUT_OF_MEMORY
 from visagedb_indexer.error_base import FailedPreconditionError as FailedPreconditionError
 from visagedb_indexer.error_base import IndexerError as IndexerError
 from visagedb_indexer.error_base import NotFoundError as NotFoundError

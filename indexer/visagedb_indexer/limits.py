@@ -49,6 +49,12 @@ WORKER_BATCH_SECONDS_MAX: Final = 120.0
 """A worker that holds one batch longer than this is taken for hung and replaced."""
 WORKER_START_SECONDS_MAX: Final = 120.0
 WORKER_ATTEMPTS_PER_IMAGE_MAX: Final = 2
+WORKER_MESSAGE_BYTES_MAX: Final = 64 * MIB
+"""Of what a worker may say at once: a batch of images that are full of faces."""
+WORKER_MEMORY_BYTES_MIN: Final = 1 * GIB
+"""Of a memory limit; the models alone take some hundred megabytes."""
+WORKER_MEMORY_BYTES_DEFAULT: Final = 4 * GIB
+"""The largest image that is allowed takes two."""
 
 # Store
 MAP_BYTES_GALLERY: Final = 128 * GIB

@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vector: TypeAlias = NDArray[np.float32]
 """A template of shape (dimension,) and unit length, or a batch of shape (n, dimension)."""
+
+
+STAGES: Final = ("decode", "detect", "align", "quality", "embed")
+"""Of the way from an image to its vectors."""
 
 
 class Fusion(StrEnum):

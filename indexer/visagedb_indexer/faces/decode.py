@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from visagedb_indexer import limits
 from visagedb_indexer.errors import (
+    OUT_OF_MEMORY,
     CorruptImageError,
     EmptyImageError,
     ImageError,
@@ -93,7 +94,9 @@ def decode(content: bytes) -> Pixels:
         except UnidentifiedImageError as error:
             raise CorruptImageError(f"the {kind} image has a damaged header") from error
         except MemoryError as error:
-            raise ImageTooLargeError("the image does not fit into memory") from error
+            raise ImageTooLargeError(
+                "the image does not fit into memory", {"cause": OUT_OF_MEMORY}
+            ) from error
         except Exception as error:
             raise CorruptImageError(f"the {kind} image is damaged: {error}") from error
 

@@ -19,11 +19,10 @@ from visagedb_indexer.faces.embed import Embedder
 from visagedb_indexer.faces.found import DetectedFace
 from visagedb_indexer.faces.quality import assess
 from visagedb_indexer.faces.registry import ModelRegistry
-from visagedb_indexer.values import ExtractedFace, Extraction, Quality, Vector
+from visagedb_indexer.values import STAGES, ExtractedFace, Extraction, Quality, Vector
 
 Result: TypeAlias = Extraction | ImageError
 
-STAGES: Final = ("decode", "detect", "align", "quality", "embed")
 DETECTOR_DEFAULT: Final = "yunet"
 _STANDARD_TEMPLATE: Final = "arcface-112"
 

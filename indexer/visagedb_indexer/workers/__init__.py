@@ -4,7 +4,7 @@ Neither this package nor the process that uses it imports torch; only the childr
 """
 
 from visagedb_indexer.workers.pool import WorkerPool
-from visagedb_indexer.workers.stats import PoolStats
+from visagedb_indexer.workers.stats import Death, PoolStats
 from visagedb_indexer.workers.work import Priority
 
-__all__ = ["PoolStats", "Priority", "WorkerPool"]
+__all__ = ["Death", "PoolStats", "Priority", "WorkerPool"]

@@ -4,17 +4,29 @@ import contextlib
 import os
 import threading
 import time
-from collections import deque
+from collections.abc import Mapping
 from multiprocessing.connection import wait
 from typing import Final, Protocol
 
 from visagedb_indexer.errors import IndexerError
-from visagedb_indexer.workers.messages import Answer, Batch, WorkerSettings
+from visagedb_indexer.values import Extraction
+from visagedb_indexer.workers.messages import (
+    MEMORY_STATUS,
+    Answered,
+    BadMessageError,
+    Batch,
+    Began,
+    WorkerSettings,
+    received,
+    received_seconds,
+)
 from visagedb_indexer.workers.process import WorkerProcess, as_start_error
-from visagedb_indexer.workers.work import Item
+from visagedb_indexer.workers.stats import Death
+from visagedb_indexer.workers.work import Item, Priority
 
 DEPTH: Final = 2
-"""Batches in a worker's hands: while it works on one, the next is on its way."""
+"""Batches in a worker's hands: while it works on one, the next is on its way. One of interactive
+images comes on top of bulk ones, and is begun before those that wait."""
 _BACK_OFF_SECONDS_FIRST: Final = 0.25
 _BACK_OFF_SECONDS_MAX: Final = 30.0
 _WAIT_SECONDS: Final = 1.0
@@ -24,15 +36,23 @@ _END_SECONDS: Final = 5.0
 class Owner(Protocol):
     """What a dispatcher needs of its pool; every method may be called from any thread."""
 
-    def next_batch(self, dispatcher: "Dispatcher") -> list[Item]:
-        """Images for this worker now; empty if there are none, or others should have them."""
+    def next_batch(self, dispatcher: "Dispatcher", *, urgent: bool = False) -> list[Item]:
+        """Images for this worker now; empty if there are none, or others should have them.
+
+        With `urgent` only interactive ones.
+        """
         ...
 
-    def answered(self, items: list[Item], answer: Answer) -> None:
-        """A batch came back."""
+    def answered(
+        self,
+        items: list[Item],
+        outcomes: list[Extraction | IndexerError],
+        seconds: Mapping[str, float],
+    ) -> None:
+        """A batch came back: an outcome for each of its images, and the seconds by stage."""
         ...
 
-    def died(self, started: list[Item], waiting: list[Item]) -> None:
+    def died(self, started: list[Item], waiting: list[Item], death: Death) -> None:
         """The process is gone; it was working on one batch, and had not begun the others."""
         ...
 
@@ -56,7 +76,11 @@ class Dispatcher(threading.Thread):
         super().__init__(name=f"embedding-worker-{number}", daemon=True)
         self._owner = owner
         self._settings = settings
-        self._in_flight: deque[list[Item]] = deque()
+        self._in_flight: dict[int, list[Item]] = {}
+        self._begun: int | None = None
+        self._has_answered = False
+        self._sent = 0
+        self._death = Death.CRASHED
         self._failures = 0
         self._stop_now = threading.Event()
         self._wake_reader, self._wake_writer = os.pipe()
@@ -81,7 +105,7 @@ class Dispatcher(threading.Thread):
     @property
     def images_in_flight(self) -> int:
         """Images handed over and not yet answered."""
-        return sum(len(items) for items in tuple(self._in_flight))
+        return sum(len(items) for items in list(self._in_flight.values()))
 
     def wake(self) -> None:
         """Makes the thread look at the queue."""
@@ -94,6 +118,11 @@ class Dispatcher(threading.Thread):
         self._stop_now.set()
         self.kill()
         self.wake()
+
+    def kill_hung(self) -> None:
+        """Kills a process that takes too long."""
+        self._death = Death.HUNG
+        self.kill()
 
     def kill(self) -> None:
         """Kills the process; the thread notices and replaces it."""
@@ -125,6 +154,8 @@ class Dispatcher(threading.Thread):
             self._owner.start_failed(self, as_start_error(error))
             return False
         self.busy_since = None
+        self._has_answered = False
+        self._death = Death.CRASHED
         self.ready = True
         self._owner.became_ready(self)
         return True
@@ -135,7 +166,7 @@ class Dispatcher(threading.Thread):
         assert process is not None
         try:
             while not self._stop_now.is_set():
-                while len(self._in_flight) < DEPTH and (items := self._owner.next_batch(self)):
+                while items := self._more():
                     self._send(process, items)
                 if not self._in_flight and self._owner.finished():
                     return
@@ -144,24 +175,55 @@ class Dispatcher(threading.Thread):
                     os.read(self._wake_reader, 4096)
                 if process.connection in ready:
                     self._receive(process)
+        except BadMessageError:
+            self._death = Death.BAD_MESSAGE
         except (EOFError, OSError):
             return
+
+    def _more(self) -> list[Item]:
+        """Images that the process should have now."""
+        if len(self._in_flight) < DEPTH:
+            return self._owner.next_batch(self)
+        bulk = all(items[0].priority is Priority.BULK for items in self._in_flight.values())
+        if bulk and len(self._in_flight) == DEPTH:
+            return self._owner.next_batch(self, urgent=True)
+        return []
 
     def _send(self, process: WorkerProcess, items: list[Item]) -> None:
         if not self._in_flight:
             self.busy_since = time.monotonic()
-        self._in_flight.append(items)
+        self._sent += 1
+        self._in_flight[self._sent] = items
         recipe = items[0].recipe
-        images = tuple(item.image for item in items)
-        batch = Batch(recipe.model, recipe.flip, recipe.embed, recipe.choice, images)
-        process.connection.send(batch)
+        process.send(
+            Batch(
+                number=self._sent,
+                urgent=items[0].priority is Priority.INTERACTIVE,
+                model=recipe.model,
+                flip=recipe.flip,
+                embed=recipe.embed,
+                choice=recipe.choice,
+                images=tuple(item.image for item in items),
+            )
+        )
 
     def _receive(self, process: WorkerProcess) -> None:
-        answer: Answer = process.connection.recv()
-        items = self._in_flight.popleft()
+        message = process.receive()
+        if isinstance(message, Began):
+            if self._begun is not None or message.number not in self._in_flight:
+                raise BadMessageError("a batch was begun that is none")
+            self._begun = message.number
+            self.busy_since = time.monotonic()
+            return
+        if not isinstance(message, Answered) or message.number != self._begun:
+            raise BadMessageError("an answer to nothing")
+        items = self._in_flight[message.number]
+        outcomes = received(message.outcomes, len(items))
+        del self._in_flight[message.number]
+        self._begun, self._has_answered = None, True
         self.busy_since = time.monotonic() if self._in_flight else None
         self._failures = 0
-        self._owner.answered(items, answer)
+        self._owner.answered(items, outcomes, received_seconds(message.seconds))
 
     def _bury(self) -> None:
         """After the process died, or was told to end."""
@@ -170,14 +232,27 @@ class Dispatcher(threading.Thread):
         self.ready = False
         self.busy_since = None
         idle = not self._in_flight
-        process.end(_END_SECONDS if idle and self._owner.finished() else 0.0)
+        done = idle and self._owner.finished()
+        status = process.end(_END_SECONDS if done else 0.0)
         self._process = None
-        batches, self._in_flight = list(self._in_flight), deque()
-        if self._owner.finished() and idle:
+        if done:
             return
+        if self._death is Death.CRASHED and status == MEMORY_STATUS:
+            self._death = Death.OUT_OF_MEMORY
         self._failures += 1
-        waiting = [item for items in batches[1:] for item in items]
-        self._owner.died(batches[0] if batches else [], waiting)
+        started, waiting = self._interrupted()
+        self._owner.died(started, waiting, self._death)
+
+    def _interrupted(self) -> tuple[list[Item], list[Item]]:
+        """What the process was working on, and what it had not begun."""
+        batches, self._in_flight = self._in_flight, {}
+        begun, self._begun = self._begun, None
+        ended_itself = self._death is Death.OUT_OF_MEMORY and self._has_answered
+        if begun is None and batches and not ended_itself:
+            # It died before its first word about the batch that it was about to begin.
+            begun = min(batches)
+        waiting = [item for number, items in batches.items() if number != begun for item in items]
+        return ([] if begun is None else batches[begun]), waiting
 
     def _back_off(self) -> None:
         """The first replacement comes at once; one that keeps dying waits longer each time."""

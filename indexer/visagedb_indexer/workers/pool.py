@@ -1,9 +1,10 @@
 """A pool of embedding processes with one queue."""
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
@@ -20,8 +21,8 @@ from visagedb_indexer.errors import (
 )
 from visagedb_indexer.values import Extraction
 from visagedb_indexer.workers.dispatcher import Dispatcher
-from visagedb_indexer.workers.messages import Answer, WorkerSettings
-from visagedb_indexer.workers.stats import Counters, PoolStats
+from visagedb_indexer.workers.messages import WorkerSettings
+from visagedb_indexer.workers.stats import Counters, Death, PoolStats
 from visagedb_indexer.workers.work import (
     Item,
     Priority,
@@ -47,7 +48,10 @@ class WorkerPool:
         card_paths: Model cards, or folders of them, beside the built-in ones.
         precision: ``float32`` or ``bfloat16``, for the embedders.
         device: A torch device.
-        threads_per_worker: Threads per process; one process per core beats more threads.
+        threads_per_worker: Threads per process; None shares the cores of this process among
+            them, one at least. One process per core beats more threads.
+        memory_bytes_max: That a process may have; None for no limit. Ignored on a GPU, whose
+            driver reserves much more than it uses.
         start: Start the processes now rather than with the first image.
         niceness: Added to the processes' nice value.
         batch_images_max: Images per micro-batch.
@@ -64,7 +68,8 @@ class WorkerPool:
         card_paths: Sequence[Path] = (),
         precision: str = "float32",
         device: str = "cpu",
-        threads_per_worker: int = 1,
+        threads_per_worker: int | None = None,
+        memory_bytes_max: int | None = None,
         start: bool = False,
         niceness: int = 0,
         batch_images_max: int = limits.WORKER_BATCH_IMAGES_MAX,
@@ -76,11 +81,12 @@ class WorkerPool:
         if not 1 <= count <= limits.WORKERS_MAX:
             raise InvalidArgumentError(f"{count} workers; 1 to {limits.WORKERS_MAX} are possible")
         settings = WorkerSettings(
-            tuple(Path(path).absolute() for path in card_paths),
+            tuple(str(Path(path).absolute()) for path in card_paths),
             precision,
             device,
-            threads_per_worker,
+            threads_per_worker or max(1, len(os.sched_getaffinity(0)) // count),
             niceness,
+            (memory_bytes_max or 0) if device == "cpu" else 0,
         )
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
@@ -165,6 +171,9 @@ class WorkerPool:
                 seconds_by_stage=dict(self._counters.seconds),
                 batch_sizes=dict(self._counters.batch_sizes),
                 last_start_error=self._last_start_error,
+                deaths=dict(self._counters.deaths),
+                images_retried=self._counters.images_retried,
+                images_lost=self._counters.images_lost,
             )
 
     def worker_pids(self) -> tuple[int, ...]:
@@ -214,8 +223,11 @@ class WorkerPool:
 
     # What the dispatchers call.
 
-    def next_batch(self, dispatcher: Dispatcher) -> list[Item]:
+    def next_batch(self, dispatcher: Dispatcher, *, urgent: bool = False) -> list[Item]:
         """See `Owner`: idle workers come first, and share what there is."""
+        if urgent:
+            with self._lock:
+                return self._queue.take(self._batch_images_max, urgent=True)
         with self._lock:
             expired = self._queue.remove_dead()
             idle = [d for d in self._dispatchers if d.ready and not d.batches_in_flight]
@@ -229,18 +241,23 @@ class WorkerPool:
             others[0].wake()
         return items
 
-    def answered(self, items: list[Item], answer: Answer) -> None:
+    def answered(
+        self,
+        items: list[Item],
+        outcomes: list[Extraction | IndexerError],
+        seconds: Mapping[str, float],
+    ) -> None:
         """See `Owner`."""
         with self._idle:
-            self._counters.add_batch(len(items), answer.seconds)
+            self._counters.add_batch(len(items), seconds)
             self._idle.notify_all()
             closing = self._closing
-        for item, outcome in zip(items, answer.outcomes, strict=True):
+        for item, outcome in zip(items, outcomes, strict=True):
             finish(item, outcome)
         for dispatcher in self._dispatchers if closing else ():
             dispatcher.wake()
 
-    def died(self, started: list[Item], waiting: list[Item]) -> None:
+    def died(self, started: list[Item], waiting: list[Item], death: Death) -> None:
         """See `Owner`: what was started is tried again alone, what was not just goes back."""
         for item in started:
             item.attempts += 1
@@ -248,20 +265,24 @@ class WorkerPool:
         again = [i for i in started if i.attempts < limits.WORKER_ATTEMPTS_PER_IMAGE_MAX]
         if not self._closing:
             _LOG.warning(
-                "an embedding process is gone and is replaced; "
+                "an embedding process is gone (%s) and is replaced; "
                 "%d images are tried again, %d are refused",
+                death,
                 len(again) + len(waiting),
                 len(lost),
             )
         with self._lock:
-            self._counters.restarts += 1
+            self._counters.deaths[death] += 1
+            self._counters.images_retried += len(again)
+            self._counters.images_lost += len(lost)
             if not self._closing or self._started:
                 self._queue.put_back(waiting, alone=False)
                 self._queue.put_back(again, alone=True)
         self._fail(
             lost,
             ImageCrashedWorkerError(
-                "the image ended its embedding process, or held it beyond the time limit, twice"
+                "the image ended its embedding process, or held it beyond the time limit, twice",
+                {"cause": str(death)},
             ),
         )
         self._wake_one()
@@ -340,7 +361,7 @@ class WorkerPool:
                 since = dispatcher.busy_since
                 allowed = self._batch_seconds_max if dispatcher.ready else self._start_seconds_max
                 if since is not None and now - since > allowed:
-                    dispatcher.kill()
+                    dispatcher.kill_hung()
             with self._lock:
                 expired = self._queue.remove_dead()
             self._fail(expired, deadline_error())

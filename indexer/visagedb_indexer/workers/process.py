@@ -11,10 +11,19 @@ import socket
 import subprocess
 import sys
 from multiprocessing.connection import Connection
-from typing import Any
 
+from visagedb_indexer import limits
 from visagedb_indexer.errors import IndexerError, WorkersUnavailableError
-from visagedb_indexer.workers.messages import Started, WorkerSettings
+from visagedb_indexer.workers.messages import (
+    BadMessageError,
+    Batch,
+    Message,
+    Started,
+    WorkerSettings,
+    packed,
+    read_message,
+    received_error,
+)
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -56,6 +65,20 @@ class WorkerProcess:
         """The process id."""
         return self._process.pid
 
+    def send(self, message: Batch | WorkerSettings) -> None:
+        """Sends the child something to do."""
+        self.connection.send_bytes(packed(message))
+
+    def receive(self) -> Message:
+        """What the child says; blocks until it says something.
+
+        Raises:
+            BadMessageError: It is no message.
+            EOFError: The child is gone.
+            OSError: The same; or the message is larger than any may be.
+        """
+        return read_message(self.connection.recv_bytes(limits.WORKER_MESSAGE_BYTES_MAX))
+
     def wait_ready(self) -> None:
         """Blocks until the child has loaded; `kill` from another thread ends the wait.
 
@@ -63,17 +86,19 @@ class WorkerProcess:
             IndexerError: The child's own reason, or that it ended without giving one.
         """
         try:
-            self.connection.send(self._settings)
-            message: Any = self.connection.recv()
-        except (EOFError, OSError) as error:
+            self.send(self._settings)
+            message = self.receive()
+        except (BadMessageError, EOFError, OSError) as error:
             code = self.end()
             raise WorkersUnavailableError(
                 f"an embedding process ended with status {code} while it started"
             ) from error
-        assert isinstance(message, Started)
-        if message.error is not None:
+        refusal = message.refusal if isinstance(message, Started) else None
+        if refusal is not None or not isinstance(message, Started):
             self.end()
-            raise message.error
+            if refusal is None:
+                raise WorkersUnavailableError("an embedding process did not start as it should")
+            raise received_error(refusal)
 
     def kill(self) -> None:
         """Ends it the hard way; harmless if it has ended."""

@@ -64,7 +64,9 @@ def finish(item: Item, outcome: Extraction | IndexerError) -> None:
 class WorkQueue:
     """The bounded queue; the caller holds a lock around every call.
 
-    Images whose worker died come first and alone, then interactive ones, then bulk.
+    Images whose worker died come first and alone, then interactive ones, then bulk. A batch
+    holds images of one priority: it is answered as a whole, and nobody who waits at a screen
+    should wait for the images of a job.
     """
 
     def __init__(self, images_max: int, bytes_max: int) -> None:
@@ -110,16 +112,22 @@ class WorkQueue:
             self._bytes += len(item.image)
             (self._retries if alone else self._lanes[item.priority]).appendleft(item)
 
-    def take(self, count: int) -> list[Item]:
-        """Up to so many images of one recipe; cancelled ones are dropped on the way."""
-        while self._retries:
+    def take(self, count: int, *, urgent: bool = False) -> list[Item]:
+        """Up to so many images of one recipe and priority; cancelled ones are dropped on the way.
+
+        Args:
+            count: The most.
+            urgent: Only interactive ones.
+        """
+        while self._retries and not urgent:
             item = self._retries.popleft()
             self._bytes -= len(item.image)
             if _claim(item):
                 return [item]
         batch: list[Item] = []
-        for lane in self._lanes.values():
-            self._fill(batch, lane, count)
+        for priority, lane in self._lanes.items():
+            if not batch and (priority is Priority.INTERACTIVE or not urgent):
+                self._fill(batch, lane, count)
         return batch
 
     def _fill(self, batch: list[Item], lane: deque[Item], count: int) -> None:
