@@ -52,6 +52,14 @@ class ServerConfig(BaseSettings):
         le=limits.WORKERS_MAX,
         description="Embedding processes; 0 for a server that takes vectors only.",
     )
+    worker_threads: int = Field(
+        0, ge=0, le=1024, description="Threads of each; 0 shares the cores among them."
+    )
+    worker_memory_mib: int = Field(
+        limits.WORKER_MEMORY_BYTES_DEFAULT // limits.MIB,
+        ge=0,
+        description="Memory that each may have, in MiB; 0 for no limit.",
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Arithmetic of the embedding networks."
     )
@@ -115,6 +123,11 @@ class ServerConfig(BaseSettings):
             raise ValueError(
                 f"{self.host} can be reached from other machines: give tls_cert and tls_key, or "
                 "listen on 127.0.0.1, or pass --insecure if the network is yours"
+            )
+        if 0 < self.worker_memory_mib * limits.MIB < limits.WORKER_MEMORY_BYTES_MIN:
+            raise ValueError(
+                f"worker_memory_mib must be 0, or at least "
+                f"{limits.WORKER_MEMORY_BYTES_MIN // limits.MIB}"
             )
         if self.requests_max < self.threads:
             raise ValueError("requests_max must be at least threads")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from visagedb.v1 import types_pb2
-from visagedb_indexer import defaults
+from visagedb_indexer import defaults, limits
 from visagedb_indexer.choice import Choice, chosen
 from visagedb_indexer.errors import (
     DeadlineExceededError,
@@ -75,6 +75,8 @@ class Extractor:
                 card_paths=config.models,
                 precision=config.precision,
                 device=config.device,
+                threads_per_worker=config.worker_threads or None,
+                memory_bytes_max=config.worker_memory_mib * limits.MIB or None,
                 start=True,
             )
 

@@ -64,7 +64,8 @@ def serve(
 
     Every setting may also come from the environment (VISAGEDB_DATA, VISAGEDB_PORT, ...)
     or from the --config file; a flag beats the environment, which beats the file.
-    Three settings have no flag: threads, requests_max and drain_seconds.
+    These settings have no flag: threads, requests_max, drain_seconds, worker_threads and
+    worker_memory_mib.
     When it is ready, the first line on standard output says where it listens.
     """
     try:
