@@ -6,7 +6,7 @@ A row of an identity that the gallery does not know goes with all the others of 
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from visagedb_indexer.enrollment import Changes, enroll_one, nothing
 from visagedb_indexer.enrolment_gate import EnrolmentGate, Judgement
 from visagedb_indexer.errors import IndexerError, InvalidArgumentError, InvalidVectorError
 from visagedb_indexer.gallery_values import (
+    Enrollment,
     EnrollMode,
     EnrollOutcome,
     NewFace,
@@ -66,11 +67,14 @@ class BatchAnswer:
         outcomes: For each row its outcome; None for one that is refused.
         errors: Why, by row, for those that are refused.
         created_identity_count: Identities that are new.
+        gated: By row, the answers to those that the gallery's checks object to. The answer to a
+            repeat has only those that were enrolled by it.
     """
 
     outcomes: Sequence[EnrollOutcome | None]
     errors: Mapping[int, IndexerError]
     created_identity_count: int
+    gated: Mapping[int, Enrollment] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,7 +152,7 @@ def enroll_batch(checked: CheckedBatch, gate: EnrolmentGate) -> Command[BatchAns
 
     def command(txn: Transaction) -> Effects[BatchAnswer]:
         changes = Changes()
-        errors = dict(checked.errors)
+        errors, gated = dict(checked.errors), dict[int, Enrollment]()
         known = txn.requests.recall(batch.request_id, checked.fingerprint, _Kept)
         outcomes: list[EnrollOutcome | None] = [None] * len(rows)
         if known is not None:
@@ -171,11 +175,13 @@ def enroll_batch(checked: CheckedBatch, gate: EnrolmentGate) -> Command[BatchAns
                 errors[row] = one
             else:
                 outcomes[row] = one.outcome
+                if one.findings:
+                    gated[row] = one
         created = changes.created_count + (known.created if known else 0)
         if any(outcomes[row] for row in others) or changes.arrivals:
             kept = _Kept(tuple(outcomes), created)
             txn.requests.keep(batch.request_id, checked.fingerprint, kept, now_us())
-        return changes.effects(BatchAnswer(outcomes, errors, created))
+        return changes.effects(BatchAnswer(outcomes, errors, created, gated))
 
     return command
 

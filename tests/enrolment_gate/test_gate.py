@@ -38,6 +38,7 @@ from visagedb_indexer.gate_values import (
     QualityCheck,
 )
 from visagedb_indexer.loose_faces import NewLooseFaces
+from visagedb_indexer.template_batches import TemplateBatch
 from visagedb_indexer.values import Box, ExtractedFace, FaceScope, Fusion, Landmarks, Point, Quality
 
 DIMENSION = 64
@@ -402,3 +403,36 @@ def test_upsert_is_judged_by_what_it_puts_there(gallery: Gallery) -> None:
         gallery.enroll(wrong, EnrollMode.UPSERT)
     face = gallery.face("p1", "f")[0]
     assert face.content_sha256 == replaced.content_sha256
+
+
+def test_columns_are_judged_like_single_faces(gallery: Gallery) -> None:
+    gallery.update(
+        GalleryPatch(
+            duplicate_check=IdentityCheck(GateAction.QUARANTINE, THRESHOLD),
+            mismatch_check=IdentityCheck(GateAction.REJECT, THRESHOLD),
+        )
+    )
+    vectors = np.stack([PEOPLE[20], MATES[20], MATES[3], PEOPLE[21], MATES[0], PEOPLE[30]])
+    ids = ["a", "b", "c", "d", "p0", "p1"]
+    answer = gallery.bulk.templates(TemplateBatch(ids, vectors)).result(60)
+    assert list(answer.outcomes) == [
+        EnrollOutcome.ENROLLED, EnrollOutcome.QUARANTINED, EnrollOutcome.QUARANTINED,
+        EnrollOutcome.ENROLLED, EnrollOutcome.ENROLLED, None,
+    ]  # fmt: skip
+    assert isinstance(answer.errors[5], IdentityMismatchError)
+    assert [answer.gated[row].findings[0].identity_id for row in (1, 2)] == ["a", "p3"]
+    assert [record.identity_id for record, _ in gallery.quarantine.faces()] == ["b", "c"]
+
+
+def test_a_large_batch_is_compared_with_itself(gallery: Gallery) -> None:
+    """Every second row is the row before it once more, under another id."""
+    ask(gallery, duplicate=GateAction.REJECT)
+    people = random_vectors(300, DIMENSION, seed=77)
+    rows = np.empty((600, DIMENSION), np.float32)
+    rows[::2], rows[1::2] = people, mates(people, 0.9, seed=78)
+    batch = TemplateBatch([f"n{i}" for i in range(600)], rows)
+    answer = gallery.bulk.templates(batch).result(60)
+    assert all(answer.outcomes[::2])
+    assert not any(answer.outcomes[1::2])
+    for row in range(1, 600, 2):
+        assert answer.errors[row].metadata["identity"] == f"n{row - 1}"

@@ -701,6 +701,7 @@ class EnrollTemplatesResponse(google.protobuf.message.Message):
     OUTCOMES_FIELD_NUMBER: builtins.int
     ERRORS_FIELD_NUMBER: builtins.int
     CREATED_IDENTITY_COUNT_FIELD_NUMBER: builtins.int
+    FINDINGS_FIELD_NUMBER: builtins.int
     outcomes: builtins.bytes
     """For each row one byte, the number of its EnrollOutcome; 0 for a row that is refused."""
     created_identity_count: builtins.int
@@ -709,16 +710,44 @@ class EnrollTemplatesResponse(google.protobuf.message.Message):
     def errors(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RowError]:
         """Why, for those that are refused."""
 
+    @property
+    def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RowFindings]:
+        """What the gallery's checks object to in rows that are not refused."""
+
     def __init__(
         self,
         *,
         outcomes: builtins.bytes = ...,
         errors: collections.abc.Iterable[Global___RowError] | None = ...,
         created_identity_count: builtins.int = ...,
+        findings: collections.abc.Iterable[Global___RowFindings] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["created_identity_count", b"created_identity_count", "errors", b"errors", "outcomes", b"outcomes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["created_identity_count", b"created_identity_count", "errors", b"errors", "findings", b"findings", "outcomes", b"outcomes"]) -> None: ...
 
 Global___EnrollTemplatesResponse: typing_extensions.TypeAlias = EnrollTemplatesResponse
+
+@typing.final
+class RowFindings(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROW_FIELD_NUMBER: builtins.int
+    FINDINGS_FIELD_NUMBER: builtins.int
+    QUARANTINED_FACE_FIELD_NUMBER: builtins.int
+    row: builtins.int
+    quarantined_face: builtins.str
+    """The row's name in quarantine, if it is there."""
+    @property
+    def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[visagedb.v1.enrolment_gate_pb2.GateFinding]: ...
+    def __init__(
+        self,
+        *,
+        row: builtins.int = ...,
+        findings: collections.abc.Iterable[visagedb.v1.enrolment_gate_pb2.GateFinding] | None = ...,
+        quarantined_face: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["findings", b"findings", "quarantined_face", b"quarantined_face", "row", b"row"]) -> None: ...
+
+Global___RowFindings: typing_extensions.TypeAlias = RowFindings
 
 @typing.final
 class RowError(google.protobuf.message.Message):

@@ -130,8 +130,8 @@ class Verdicts:
             raise UnavailableError("the gallery was changed meanwhile; try again")
         number = -1 if identity is None else identity.number
         if self._late is None:
-            self._late = LateFaces(self._txn, judged.seen, len(vector))
-        late_own, late_other = self._late.best(vector, number)
+            self._late = LateFaces(self._txn, judged.seen, judged.vectors, len(vector))
+        late_own, late_other = self._late.best(position, number)
         known = compared.own if compared.own_number == number else None
         own = max((score for score in (known, late_own) if score is not None), default=None)
         other = compared.other

@@ -6,6 +6,7 @@ The single methods and the stream share all of it.
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -156,7 +157,9 @@ class Enrolling:
             case "templates":
                 gallery = self._database.gallery(names.parse_gallery(item.templates.gallery))
                 batch = _batch(item.templates, gallery.model)
-                return Pending(gallery.bulk.templates(batch), _batch_fields)
+                return Pending(
+                    gallery.bulk.templates(batch), partial(_batch_fields, gallery.record.id)
+                )
             case "request" if item.request.WhichOneof("content") == "template":
                 gallery, _ = self._find(item.request.identity)
                 new = _template_face(item.request, gallery)
@@ -262,7 +265,7 @@ def _metadata(text: str) -> dict[str, Any]:
         ) from error
 
 
-def _batch_fields(answer: BatchAnswer) -> Fields:
+def _batch_fields(gallery_id: str, answer: BatchAnswer) -> Fields:
     numbers = {outcome: int(number) for outcome, number in _OUTCOMES.items()}
     response = pb.EnrollTemplatesResponse(
         outcomes=bytes([numbers[one] if one else 0 for one in answer.outcomes]),
@@ -270,6 +273,12 @@ def _batch_fields(answer: BatchAnswer) -> Fields:
     )
     for row, error in sorted(answer.errors.items()):
         response.errors.add(row=row, error=status_of(error))
+    for row, gated in sorted(answer.gated.items()):
+        response.findings.add(
+            row=row,
+            findings=convert_gate.findings(gallery_id, gated.findings),
+            quarantined_face=convert_gate.quarantine_name(gallery_id, gated.quarantine_number),
+        )
     return {"templates": response}
 
 
