@@ -5,6 +5,7 @@ were at its beginning, the model, and the graph as far as it is built. A run of 
 on from there and finishes with the same result.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +31,11 @@ from visagedb_indexer.clustering import (
     shipped_model,
 )
 from visagedb_indexer.clustering.plda import PEOPLE_MIN
-from visagedb_indexer.errors import GalleryTooLargeError, InvalidArgumentError
+from visagedb_indexer.errors import (
+    GalleryTooLargeError,
+    InvalidArgumentError,
+    InvalidModelCardError,
+)
 from visagedb_indexer.failpoints import reached
 from visagedb_indexer.filters import parse_filter
 from visagedb_indexer.frozen_faces import FrozenFaces, freeze
@@ -234,7 +239,8 @@ class _Run:
         """The gallery's own model, else the shipped one, else one found without labels."""
         path = self._folder / "model"
         if path.exists():
-            return PldaModel.from_bytes(path.read_bytes())
+            with contextlib.suppress(InvalidModelCardError):
+                return PldaModel.from_bytes(path.read_bytes())
         self._progress(0.85, "fitting the model")
         made_by = self._gallery.model
         shipped = shipped_model(made_by.name, made_by.version)

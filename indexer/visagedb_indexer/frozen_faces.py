@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from visagedb_indexer.clustering.checkpoint import read as read_checkpoint
+from visagedb_indexer.clustering.checkpoint import write as write_checkpoint
+from visagedb_indexer.errors import UnavailableError
 from visagedb_indexer.failpoints import reached
+from visagedb_indexer.store import checksums
 from visagedb_indexer.values import Vector
 
 if TYPE_CHECKING:
     from visagedb_indexer.gallery import Gallery
 
 _ROWS: Final = 1 << 14
-_FOLDER, _ORDINALS, _OWNERS, _VECTORS = "faces", "ordinals.npy", "owners.npy", "vectors.f32"
+_FOLDER, _INDEX, _VECTORS = "faces", "index", "vectors.f32"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,21 +51,30 @@ def freeze(gallery: "Gallery", ordinals: NDArray[np.int64], folder: Path) -> Fro
     Args:
         gallery: Whose faces.
         ordinals: Ascending; faces that are deleted by now are left out.
-        folder: Of the run; made if missing, for the owner's eyes only.
+        folder: Of the run; made if missing, for the owner's eyes only, and made anew if the
+            faces in it are damaged.
+
+    Raises:
+        UnavailableError: The disk does not give back what was written.
     """
     place = folder / _FOLDER
-    if not place.exists():
+    faces = _read(place, gallery.model.dimension)
+    if faces is None:
+        # What was made from faces that cannot be read again is worthless, too.
+        shutil.rmtree(folder, ignore_errors=True)
         aside = folder / (_FOLDER + ".new")
-        shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True, mode=0o700)
         reached("clustering.before_faces")
         _write(gallery, ordinals, aside)
         reached("clustering.before_faces_rename")
         aside.rename(place)
         reached("clustering.after_faces")
+        faces = _read(place, gallery.model.dimension)
+    if faces is None:
+        raise UnavailableError("the faces of the run cannot be read again; see the system's log")
     # A face that was deleted while it was being written would be forgotten there.
     erase_frozen(folder, gallery.ordinals())
-    return _read(place, gallery.model.dimension)
+    return faces
 
 
 def erase_frozen(folder: Path, alive: NDArray[np.int64]) -> None:
@@ -74,7 +87,12 @@ def erase_frozen(folder: Path, alive: NDArray[np.int64]) -> None:
     place = folder / _FOLDER
     if not place.exists():
         return
-    ordinals = np.load(place / _ORDINALS)
+    index = read_checkpoint(place / _INDEX)
+    if index is None:
+        # A damaged folder is of no use to its run.
+        shutil.rmtree(place)
+        return
+    ordinals = index["ordinals"]
     gone = np.flatnonzero(~np.isin(ordinals, alive, assume_unique=True))
     if not len(gone):
         return
@@ -89,22 +107,43 @@ def erase_frozen(folder: Path, alive: NDArray[np.int64]) -> None:
 
 def _write(gallery: "Gallery", ordinals: NDArray[np.int64], place: Path) -> None:
     kept = []
+    sums = []
     with (place / _VECTORS).open("wb") as file:
         for start in range(0, len(ordinals), _ROWS):
             there, vectors = gallery.vectors(ordinals[start : start + _ROWS])
             file.write(np.ascontiguousarray(vectors, "<f4").tobytes())
             kept.append(there)
+            sums.append(checksums.of_vectors(vectors))
         file.flush()
         os.fsync(file.fileno())
     written = np.concatenate(kept) if kept else np.empty(0, np.int64)
-    np.save(place / _ORDINALS, written)
-    np.save(place / _OWNERS, gallery.owners(written))
+    write_checkpoint(
+        place / _INDEX,
+        {
+            "ordinals": written,
+            "owners": gallery.owners(written),
+            "checksums": np.concatenate(sums) if sums else np.empty(0, np.uint32),
+        },
+    )
 
 
-def _read(place: Path, dimension: int) -> FrozenFaces:
-    ordinals, owners = np.load(place / _ORDINALS), np.load(place / _OWNERS)
+def _read(place: Path, dimension: int) -> FrozenFaces | None:
+    """The faces; None when they are not there, or not as they were written."""
+    index = read_checkpoint(place / _INDEX)
+    if index is None:
+        return None
+    ordinals, owners = index["ordinals"], index["owners"]
     shape = (len(ordinals), dimension)
     if not len(ordinals):
         return FrozenFaces(ordinals, owners, np.empty(shape, np.float32))
-    mapped = np.memmap(place / _VECTORS, dtype="<f4", mode="r", shape=shape)
+    path = place / _VECTORS
+    if not path.exists() or path.stat().st_size != 4 * shape[0] * shape[1]:
+        return None
+    mapped = np.memmap(path, dtype="<f4", mode="r", shape=shape)
+    for start in range(0, len(ordinals), _ROWS):
+        rows = mapped[start : start + _ROWS]
+        right = checksums.of_vectors(rows) == index["checksums"][start : start + _ROWS]
+        # Faces deleted since are overwritten with zeros.
+        if not np.all(right | ~np.any(rows, axis=1)):
+            return None
     return FrozenFaces(ordinals, owners, np.asarray(mapped))

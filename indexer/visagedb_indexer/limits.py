@@ -59,6 +59,8 @@ WORKER_MEMORY_BYTES_DEFAULT: Final = 4 * GIB
 # Store
 MAP_BYTES_GALLERY: Final = 128 * GIB
 """Address range of a gallery's database: sparse, so it costs nothing until used."""
+MAP_BYTES_RESERVED: Final = GIB
+"""The end of a gallery's address range, where faces may be deleted but not enrolled."""
 MAP_BYTES_CATALOGUE: Final = 16 * GIB
 ADDRESS_SPACE_BYTES: Final = 128 * 1024 * GIB
 """What a 64-bit process can map; all open databases share it."""

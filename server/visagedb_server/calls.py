@@ -1,5 +1,6 @@
 """What every call has in common: the interceptor around it, and its deadline."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
@@ -10,6 +11,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import code_pb2
 
 from visagedb_indexer.errors import IndexerError, InvalidArgumentError, NotSupportedError
+from visagedb_indexer.system_errors import of_system
 from visagedb_server.access import Admission, Gate
 from visagedb_server.access.caller import set_caller
 from visagedb_server.audit_log.recorder import Recorder, StreamRecorder
@@ -97,7 +99,9 @@ def unexpected(method: str) -> IndexerError:
     A bare exception would travel to the caller as text; it belongs in the log.
     """
     _LOG.exception("call failed", method=method)
-    return IndexerError("an internal error; the server's log has the details")
+    return of_system(sys.exception()) or IndexerError(
+        "an internal error; the server's log has the details"
+    )
 
 
 def _guarded(

@@ -22,6 +22,7 @@ from visagedb_indexer.clock import now_us
 from visagedb_indexer.errors import CancelledError, IndexerError
 from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store import Catalogue, OperationRecord
+from visagedb_indexer.system_errors import of_system
 from visagedb_indexer.validation import check_request_id
 from visagedb_server import names
 from visagedb_server.errors import status_of
@@ -191,9 +192,11 @@ class Operations:
             response = work(job)
         except IndexerError as raised:
             error = raised
-        except Exception:  # noqa: BLE001
+        except Exception as raised:  # noqa: BLE001
             _LOG.exception("operation failed", operation=record.id)
-            error = IndexerError("an internal error; the server's log has the details")
+            error = of_system(raised) or IndexerError(
+                "an internal error; the server's log has the details"
+            )
         record = replace(record, metadata=job.metadata.SerializeToString())
         try:
             with self._lock:

@@ -70,6 +70,7 @@ class IndexBuilder:
         self._thread: threading.Thread | None = None
         self.index: CompactIndex | None = None
         self._saved: tuple[CompactIndex, Audit | None] | None = None
+        self._last_try: tuple[CompactIndex, Audit | None] | None = None
         self.audit: Audit | None = None
         self.loss_bound = loss_bound
         self._deleted = 0
@@ -88,7 +89,7 @@ class IndexBuilder:
         index, self.audit = found
         self._deleted = index.tombstones(faces.owners)
         self.index = index
-        self._saved = (index, self.audit)
+        self._saved = self._last_try = (index, self.audit)
 
     @property
     def generation(self) -> int:
@@ -190,9 +191,10 @@ class IndexBuilder:
     def _saving_due(self) -> bool:
         if self.index is None or self._snapshot is None or self._closed:
             return False
-        if self._saved is None:
+        # A full disk is tried again when there is more to save, and at the end.
+        if self._last_try is None:
             return True
-        index, audit = self._saved
+        index, audit = self._last_try
         if index.generation != self.index.generation or audit is not self.audit:
             return True
         return self.index.indexed - index.indexed > _SAVED_ROWS_MIN
@@ -234,9 +236,10 @@ class IndexBuilder:
         index, audit = self.index, self.audit
         if index is None or self._snapshot is None or self._saved == (index, audit):
             return
-        self._saved = (index, audit)
+        self._last_try = (index, audit)
         try:
             self._snapshot.save(index, audit)
+            self._saved = self._last_try
         except OSError as error:
             # A restart without it takes longer, and that is all.
             _LOG.warning("the search snapshot could not be written: %s", error)

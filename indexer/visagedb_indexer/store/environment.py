@@ -4,13 +4,12 @@ The databases are opened with LMDB's full durability: a commit returns after the
 and the meta page are on disk.
 """
 
-import errno
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import lmdb
 
@@ -33,6 +32,7 @@ from visagedb_indexer.store.schema import (
     read_u32,
     u32,
 )
+from visagedb_indexer.system_errors import of_system
 
 if TYPE_CHECKING:
     LmdbTransaction: TypeAlias = Any
@@ -41,6 +41,9 @@ else:
     LmdbTransaction = lmdb.Transaction
     Handle = object
 
+
+_LOCK_FILE_BYTES: Final = limits.READERS_MAX * 64 + 4096
+"""A cache line for each reader, and a page for what comes before them."""
 
 _DAMAGE = (
     lmdb.BadTxnError,
@@ -71,9 +74,10 @@ def translated(path: Path) -> Iterator[None]:
             raise GalleryClosedError("the database is closed") from error
         raise UnavailableError(f"the database cannot be used: {error}") from error
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise StorageFullError("the disk is full; nothing was written") from error
-        raise
+        refused = of_system(error)
+        if refused is None:
+            raise
+        raise refused from error
 
 
 def _is_full(path: Path, message: str) -> bool:
@@ -82,6 +86,20 @@ def _is_full(path: Path, message: str) -> bool:
     # The write that fills the disk is cut short, and LMDB calls that an I/O error.
     disk = os.statvfs(path)
     return "Input/output error" in message and disk.f_bavail * disk.f_frsize < limits.MIB
+
+
+def _allocate_lock_file(path: Path) -> None:
+    """Gives LMDB's table of readers its room on the disk.
+
+    LMDB would make it a sparse file and write to it through a map: on a full disk that ends the
+    process.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    descriptor = os.open(path / "lock.mdb", flags, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, _LOCK_FILE_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 class Environment:
@@ -103,7 +121,9 @@ class Environment:
         self._closing = False
         self._no_reads = threading.Condition()
         self._changes: Changes | None = None
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with translated(path):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _allocate_lock_file(path)
         check_file(path)
         with translated(path):
             self._env = lmdb.open(
@@ -170,6 +190,19 @@ class Environment:
             watched = changes.watched(txn)
             yield watched
         changes.committed(watched.changed)
+
+    def crowded(self, txn: LmdbTransaction) -> bool:
+        """Whether so much of the address range is used that the rest is for deletions.
+
+        A deletion writes pages, too, before it frees any.
+        """
+        info, page_bytes = self._env.info(), self._env.stat()["psize"]
+        room = info["map_size"] - min(limits.MAP_BYTES_RESERVED, info["map_size"] // 2)
+        if (info["last_pgno"] + 1) * page_bytes <= room:
+            return False
+        kinds = ("branch_pages", "leaf_pages", "overflow_pages")
+        pages = sum(txn.stat(handle)[kind] for handle in self._handles.values() for kind in kinds)
+        return bool(pages * page_bytes > room)
 
     def watch(self) -> Changes:
         """Begins to note which keys are changed; every commit from now on is complete in it."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visagedb_indexer import telemetry
-from visagedb_indexer.errors import GalleryClosedError, StorageCorruptError
+from visagedb_indexer.errors import GalleryClosedError, StorageCorruptError, StorageFullError
 from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store import schema
 from visagedb_indexer.store.compaction import clean_up
@@ -96,6 +96,8 @@ class GalleryStore:
             with opened.environment.write() as txn:
                 transaction = Transaction(opened, txn)
                 yield transaction
+                if transaction.grows and opened.environment.crowded(txn):
+                    raise StorageFullError("the database has used up its address range")
                 changed = transaction.flush()
                 reached("commit.before_sync")
                 began = time.perf_counter()

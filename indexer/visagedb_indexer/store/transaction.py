@@ -162,6 +162,16 @@ class Transaction(Reader):
             self._put_identity(replace(identity, face_count=identity.face_count - 1))
         self._count(faces=-1, loose=-1 if identity is None else 0)
 
+    @property
+    def grows(self) -> bool:
+        """Whether there are new identities or faces in it."""
+        before, after = self._counters_before, self._counters
+        return (before.next_number, before.next_ordinal, before.next_quarantine) != (
+            after.next_number,
+            after.next_ordinal,
+            after.next_quarantine,
+        )
+
     def flush(self) -> list[int]:
         """Writes what was collected, once, before the commit.
 
