@@ -42,6 +42,7 @@ from visagedb._calibration import (
 )
 from visagedb._channel import DEFAULT_ADDRESS
 from visagedb._client import Client
+from visagedb._erasures import Compaction, Erasure, Retention, ServerClock
 from visagedb._errors import (
     AlreadyExistsError,
     CalibrationNotFoundError,
@@ -136,6 +137,9 @@ from visagedb._values import (
     DetectedFace,
     EnrollMode,
     EnrollOutcome,
+    ErasureCause,
+    ErasureKind,
+    ErasureState,
     FaceScope,
     FaceSelection,
     FindingKind,
@@ -180,6 +184,7 @@ __all__ = [
     "ClusteringNotFoundError",
     "Cohort",
     "CohortTable",
+    "Compaction",
     "CorruptImageError",
     "DataDirectoryLockedError",
     "DeadlineExceededError",
@@ -197,6 +202,10 @@ __all__ = [
     "EnrollResult",
     "Enrollment",
     "EnrolmentRejectedError",
+    "Erasure",
+    "ErasureCause",
+    "ErasureKind",
+    "ErasureState",
     "EtagMismatchError",
     "Face",
     "FaceExistsError",
@@ -276,11 +285,13 @@ __all__ = [
     "RequestCancelledError",
     "RequestIdReusedError",
     "ResourceExhaustedError",
+    "Retention",
     "Role",
     "ScoreFusion",
     "ScoreTail",
     "SearchState",
     "SearchStats",
+    "ServerClock",
     "ServerUnreachableError",
     "SeveralFacesError",
     "StorageCorruptError",

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from visagedb._audits import GalleryAudit
 from visagedb._calibration import Calibration
+from visagedb._erasures import Compaction
 from visagedb._names import last_id, segment
 from visagedb._values import (
     Decision,
@@ -341,6 +342,7 @@ class OperationStatus:
         clustering: What a clustering found; None until it went well.
         calibration: What a calibration found; None until it went well.
         audit: What an audit of labels found; None until it went well.
+        compaction: What a compaction has done; None until it went well.
     """
 
     name: str
@@ -353,6 +355,7 @@ class OperationStatus:
     clustering: Clustering | None
     calibration: Calibration | None = None
     audit: GalleryAudit | None = None
+    compaction: Compaction | None = None
 
     @property
     def id(self) -> str:

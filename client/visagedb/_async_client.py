@@ -27,6 +27,7 @@ from visagedb._api import audits as audits_api
 from visagedb._api import calibrations as calibrations_api
 from visagedb._api import changes as changes_api
 from visagedb._api import clusters as clusters_api
+from visagedb._api import erasures as erasures_api
 from visagedb._api import faces as faces_api
 from visagedb._api import galleries as galleries_api
 from visagedb._api import health as health_api
@@ -168,6 +169,11 @@ class AsyncClient:
     audit_gallery = _starting(audits_api.audit_gallery)
     get_gallery_audit = _method(audits_api.get_gallery_audit)
     gallery_findings = _listing(audits_api.gallery_findings)
+    compact_gallery = _starting(erasures_api.compact_gallery)
+    get_erasure = _method(erasures_api.get_erasure)
+    list_erasures = _listing(erasures_api.list_erasures)
+    get_retention = _method(erasures_api.get_retention)
+    confirm_clock = _method(erasures_api.confirm_clock)
     calibrate = _starting(calibrations_api.calibrate)
     get_calibration = _method(calibrations_api.get_calibration)
 

@@ -9,6 +9,7 @@ from google.protobuf.json_format import MessageToDict
 from visagedb import _answers as answers
 from visagedb import _convert_audits as audits
 from visagedb import _convert_calibration as calibrations
+from visagedb import _convert_erasures as erasures
 from visagedb import _convert_gate as gates
 from visagedb import _resources as resources
 from visagedb import _values as values
@@ -20,6 +21,7 @@ from visagedb._names import segment
 from visagedb._translate import error_from_operation
 from visagedb.v1 import (
     clusters_pb2,
+    erasures_pb2,
     galleries_pb2,
     gallery_audits_pb2,
     identities_pb2,
@@ -50,6 +52,7 @@ _METADATA: Final = (
     clusters_pb2.ClusterMetadata,
     galleries_pb2.CalibrateGalleryMetadata,
     gallery_audits_pb2.AuditGalleryMetadata,
+    erasures_pb2.CompactGalleryMetadata,
 )
 _SEARCH_STATES: Final = {
     galleries_pb2.SEARCH_STATE_EXACT: values.SearchState.EXACT,
@@ -315,10 +318,11 @@ def operation_status(message: operations_pb2.Operation) -> answers.OperationStat
             break
     response = message.response if message.HasField("response") else any_pb2.Any()
     grouped, measured = clusters_pb2.Clustering(), galleries_pb2.Calibration()
-    audited = gallery_audits_pb2.GalleryAudit()
+    audited, compacted = gallery_audits_pb2.GalleryAudit(), erasures_pb2.Compaction()
     is_clustering = response.Unpack(grouped)
     is_calibration = response.Unpack(measured)
     is_audit = response.Unpack(audited)
+    is_compaction = response.Unpack(compacted)
     return answers.OperationStatus(
         name=message.name,
         done=message.done,
@@ -330,4 +334,5 @@ def operation_status(message: operations_pb2.Operation) -> answers.OperationStat
         clustering=clustering(grouped) if is_clustering else None,
         calibration=calibrations.calibration(measured) if is_calibration else None,
         audit=audits.audit(audited) if is_audit else None,
+        compaction=erasures.compaction(compacted) if is_compaction else None,
     )

@@ -138,8 +138,7 @@ class Identity:
         name: Resource name, ``galleries/{gallery}/identities/{identity}``.
         labels: Small key and value strings for filters.
         metadata: Anything else the caller keeps.
-        expire_time: After this time the identity is to be erased; None for never. Servers
-            keep it, and do not erase anything yet.
+        expire_time: From this time on the identity is erased by the server; None for never.
         etag: Changes with every update.
     """
 

@@ -112,6 +112,33 @@ class FindingKind(StrEnum):
     UNKNOWN = "unknown"
 
 
+class ErasureState(StrEnum):
+    """How far an erasure is."""
+
+    PENDING = "pending"
+    """Deleted; bytes of it may still be in the data directory."""
+    COMPLETE = "complete"
+    """No byte of its templates is left there."""
+    UNKNOWN = "unknown"
+
+
+class ErasureKind(StrEnum):
+    """What was erased."""
+
+    IDENTITY = "identity"
+    FACE = "face"
+    GALLERY = "gallery"
+    UNKNOWN = "unknown"
+
+
+class ErasureCause(StrEnum):
+    """Why something was erased."""
+
+    REQUEST = "request"
+    EXPIRY = "expiry"
+    UNKNOWN = "unknown"
+
+
 class SearchState(StrEnum):
     """How a gallery is searched at present."""
 

@@ -56,7 +56,8 @@ def test_galleries(cli: Cli) -> None:
     changed = cli.json("gallery", "update", "staff", "--no-threshold", "--display-name", "Us")
     assert (changed["gallery"]["threshold"], changed["gallery"]["display_name"]) == (None, "Us")
     assert changed["gallery"]["score_fusion"] == "maximum"
-    assert cli.json("gallery", "delete", "staff") == {"deleted": "staff"}
+    deleted = cli.json("gallery", "delete", "staff")
+    assert (deleted["deleted"], deleted["erasure"]["state"]) == ("staff", "complete")
     error = cli.json("gallery", "show", "staff", code=1)["error"]
     assert error["reason"] == "GALLERY_NOT_FOUND"
     assert error["type"] == "GalleryNotFoundError"
@@ -115,7 +116,7 @@ def test_names_are_shown_as_they_are(cli: Cli, monkeypatch: pytest.MonkeyPatch) 
     assert "mine (2-d)" in cli("gallery", "show", "staff")
     assert name in cli("identity", "list", "staff")
     assert cli("identity", "show", "staff", "a").count(name) == 2
-    assert "deleted a with 1 face\n" in cli("identity", "delete", "staff", "a")
+    assert "deleted a with 1 face; receipt " in cli("identity", "delete", "staff", "a")
 
 
 def test_an_error_says_what_to_do_and_says_it_once(

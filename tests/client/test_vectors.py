@@ -82,7 +82,7 @@ def test_identity_life(client: visagedb.Client) -> None:
     assert [i.id for i in client.list_identities("staff", page_size=1)] == ["alice", generated.id]
     south = client.list_identities("staff", filter='labels.site = "south"')
     assert [identity.id for identity in south] == ["alice"]
-    assert client.delete_identity("staff", generated.id) == 0
+    assert client.delete_identity("staff", generated.id).face_count == 0
     with pytest.raises(visagedb.IdentityNotFoundError):
         client.get_identity("staff", generated.id)
 

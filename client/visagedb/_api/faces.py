@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 
 from visagedb import _convert as convert
+from visagedb import _convert_erasures as erasures
 from visagedb._call import Call, Page, Pages, call
+from visagedb._erasures import Erasure
 from visagedb._inputs import (
     ImageInput,
     VectorInput,
@@ -222,7 +224,7 @@ def delete_face(
     *,
     missing_ok: bool = False,
     timeout: float | None = None,
-) -> Call[None]:
+) -> Call[Erasure | None]:
     """Deletes one face; no search that starts later returns it.
 
     Args:
@@ -232,6 +234,9 @@ def delete_face(
         missing_ok: Succeed if there is none.
         timeout: Seconds; None means the client's default.
 
+    Returns:
+        The receipt; None if there was no such face.
+
     Raises:
         FaceNotFoundError: The identity has none of this id and `missing_ok` is off.
     """
@@ -239,5 +244,9 @@ def delete_face(
         name=face_name(gallery, identity, face), allow_missing=missing_ok
     )
     return call(
-        "IdentityService/DeleteFace", request, pb.DeleteFaceResponse, lambda _: None, timeout
+        "IdentityService/DeleteFace",
+        request,
+        pb.DeleteFaceResponse,
+        lambda answer: erasures.erasure(answer.erasure) if answer.HasField("erasure") else None,
+        timeout,
     )

@@ -6,8 +6,10 @@ from typing import Any, Final
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from visagedb import _convert as convert
+from visagedb import _convert_erasures as erasures
 from visagedb import _convert_gate as convert_gate
 from visagedb._call import Call, Page, Pages, call
+from visagedb._erasures import Erasure
 from visagedb._gate import IdentityCheck, QualityCheck
 from visagedb._inputs import new_request_id
 from visagedb._names import gallery_name
@@ -215,7 +217,7 @@ def delete_gallery(
     etag: str = "",
     missing_ok: bool = False,
     timeout: float | None = None,
-) -> Call[None]:
+) -> Call[Erasure | None]:
     """Deletes a gallery and every face in it, at once and for ever.
 
     Args:
@@ -224,6 +226,9 @@ def delete_gallery(
         missing_ok: Succeed if there is no such gallery.
         timeout: Seconds; None means the client's default.
 
+    Returns:
+        The receipt; None if there was no such gallery.
+
     Raises:
         GalleryNotFoundError: There is none of this id.
     """
@@ -231,7 +236,11 @@ def delete_gallery(
         name=gallery_name(gallery), etag=etag, allow_missing=missing_ok
     )
     return call(
-        "GalleryService/DeleteGallery", request, pb.DeleteGalleryResponse, lambda _: None, timeout
+        "GalleryService/DeleteGallery",
+        request,
+        pb.DeleteGalleryResponse,
+        lambda answer: erasures.erasure(answer.erasure) if answer.HasField("erasure") else None,
+        timeout,
     )
 
 

@@ -7,7 +7,9 @@ from typing import Any
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from visagedb import _convert as convert
+from visagedb import _convert_erasures as erasures
 from visagedb._call import Call, Page, Pages, call
+from visagedb._erasures import Erasure
 from visagedb._inputs import new_request_id, struct, timestamp
 from visagedb._names import check_id, gallery_name, identity_name
 from visagedb._resources import Identity
@@ -33,8 +35,7 @@ def create_identity(
         display_name: For people.
         labels: Small key and value strings for filters, at most 32.
         metadata: Anything else to keep, up to 16 KiB as JSON.
-        expire_time: After this time the identity is to be erased; naive means UTC. Kept
-            by the server, but not enforced yet.
+        expire_time: When the server is to erase the identity, by itself; naive means UTC.
         timeout: Seconds; None means the client's default.
 
     Raises:
@@ -130,7 +131,7 @@ def update_identity(
         display_name: For people.
         labels: All of the new labels, not only the changed ones.
         metadata: All of the new metadata; None to remove it.
-        expire_time: When it is to be erased; None for never.
+        expire_time: When the server is to erase it; None for never.
         etag: If given, the update happens only when the identity still has this etag.
         timeout: Seconds; None means the client's default.
 
@@ -165,7 +166,7 @@ def delete_identity(
     etag: str = "",
     missing_ok: bool = False,
     timeout: float | None = None,
-) -> Call[int]:
+) -> Call[Erasure | None]:
     """Deletes an identity and its faces; no search that starts later returns them.
 
     Args:
@@ -176,7 +177,7 @@ def delete_identity(
         timeout: Seconds; None means the client's default.
 
     Returns:
-        How many faces were deleted with it.
+        The receipt; None if there was no such identity.
 
     Raises:
         IdentityNotFoundError: The gallery has none of this id.
@@ -188,6 +189,6 @@ def delete_identity(
         "IdentityService/DeleteIdentity",
         request,
         pb.DeleteIdentityResponse,
-        lambda answer: answer.deleted_face_count,
+        lambda answer: erasures.erasure(answer.erasure) if answer.HasField("erasure") else None,
         timeout,
     )

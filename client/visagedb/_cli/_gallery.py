@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from visagedb._cli import _audit, _calibration, _gate
+from visagedb._cli import _audit, _calibration, _erasure, _gate
 from visagedb._cli._calibration import summary
 from visagedb._cli._options import FusionOption, GalleryArgument
 from visagedb._cli._session import Session, command
@@ -17,6 +17,7 @@ from visagedb._values import UNSET, SearchState
 app = typer.Typer(name="gallery", help="Galleries: sets of people.", no_args_is_help=True)
 _audit.register(app)
 _calibration.register(app)
+_erasure.register_compact(app)
 
 
 @command(app, "create")
@@ -173,8 +174,8 @@ def delete(
     """Delete a gallery and every face in it, at once and for ever."""
     if not yes and not session.as_json:
         typer.confirm(f"Delete gallery {gallery} with all its faces?", abort=True)
-    session.client.delete_gallery(gallery, missing_ok=missing_ok)
-    session.show({"deleted": gallery}, f"deleted gallery {gallery}")
+    receipt = session.client.delete_gallery(gallery, missing_ok=missing_ok)
+    session.show({"deleted": gallery, "erasure": receipt}, f"deleted gallery {gallery}")
 
 
 def _model(gallery: Gallery) -> str:

@@ -28,7 +28,7 @@ def list_(
     found = list(islice(everybody, limit + 1 if limit else None))
     more = bool(limit) and len(found) > limit
     people = found[:limit] if limit else found
-    table = listing("identity", "name", "faces", "labels", "created", right={"faces"})
+    table = listing("identity", "name", "faces", "labels", "created", "expires", right={"faces"})
     for person in people:
         table.add_row(
             person.id,
@@ -36,6 +36,7 @@ def list_(
             f"{person.face_count:,}",
             labels_text(person.labels),
             when(person.create_time),
+            when(person.expire_time),
         )
     if more:
         table.caption = f"the first {limit}; --limit 0 for all"
@@ -69,10 +70,12 @@ def delete(
     missing_ok: Annotated[bool, typer.Option("--missing-ok", help="Succeed if absent.")] = False,
 ) -> None:
     """Delete a person and all faces of hers or his."""
-    count = session.client.delete_identity(gallery, identity, missing_ok=missing_ok)
+    receipt = session.client.delete_identity(gallery, identity, missing_ok=missing_ok)
+    count = 0 if receipt is None else receipt.face_count
     session.show(
-        {"deleted": identity, "deleted_face_count": count},
-        f"deleted {identity} with {counted(count, 'face', 'faces')}",
+        {"deleted": identity, "deleted_face_count": count, "erasure": receipt},
+        f"deleted {identity} with {counted(count, 'face', 'faces')}"
+        + ("" if receipt is None else f"; receipt {receipt.id}"),
     )
 
 
