@@ -45,6 +45,8 @@ from visagedb._client import Client
 from visagedb._erasures import Compaction, Erasure, Retention, ServerClock
 from visagedb._errors import (
     AlreadyExistsError,
+    BackupExistsError,
+    BackupNotFoundError,
     CalibrationNotFoundError,
     ClusteringNotFoundError,
     CorruptImageError,
@@ -169,6 +171,8 @@ __all__ = [
     "AuditEntry",
     "AuditLogFinding",
     "AuditLogVerification",
+    "BackupExistsError",
+    "BackupNotFoundError",
     "Box",
     "BulkProgress",
     "Calibration",

@@ -5,6 +5,8 @@ from typing import Final
 
 from visagedb._errors import (
     AlreadyExistsError,
+    BackupExistsError,
+    BackupNotFoundError,
     CalibrationNotFoundError,
     ClusteringNotFoundError,
     CorruptImageError,
@@ -91,6 +93,8 @@ ERROR_BY_REASON: Final[Mapping[str, type[VisageError]]] = {
     "LINEAGE_NOT_FOUND": LineageNotFoundError,
     "CALIBRATION_NOT_FOUND": CalibrationNotFoundError,
     "IMPORT_NOT_FOUND": ImportNotFoundError,
+    "BACKUP_NOT_FOUND": BackupNotFoundError,
+    "BACKUP_EXISTS": BackupExistsError,
     "QUARANTINED_FACE_NOT_FOUND": QuarantinedFaceNotFoundError,
     "ALREADY_EXISTS": AlreadyExistsError,
     "GALLERY_EXISTS": GalleryExistsError,

@@ -25,12 +25,14 @@
     │   ├── ClusteringNotFoundError
     │   ├── LineageNotFoundError
     │   ├── CalibrationNotFoundError
-    │   └── QuarantinedFaceNotFoundError
+    │   ├── QuarantinedFaceNotFoundError
+    │   └── BackupNotFoundError
     ├── AlreadyExistsError
     │   ├── GalleryExistsError
     │   ├── IdentityExistsError
     │   ├── FaceExistsError
-    │   └── RequestIdReusedError
+    │   ├── RequestIdReusedError
+    │   └── BackupExistsError
     ├── EtagMismatchError               somebody else changed the resource first
     ├── FailedPreconditionError         right in itself, but not in this state
     │   ├── ModelMismatchError
@@ -248,6 +250,14 @@ class FaceExistsError(AlreadyExistsError):
 
 class RequestIdReusedError(AlreadyExistsError):
     """The request id was used before for a different request."""
+
+
+class BackupNotFoundError(NotFoundError):
+    """There is no backup of this name on the server."""
+
+
+class BackupExistsError(AlreadyExistsError):
+    """There is a backup of this name already."""
 
 
 class EtagMismatchError(VisageError):

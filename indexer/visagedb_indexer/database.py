@@ -5,6 +5,7 @@ import logging
 import shutil
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +18,24 @@ from visagedb_indexer.errors import (
     EtagMismatchError,
     GalleryExistsError,
     GalleryNotFoundError,
+    IndexerError,
     InvalidArgumentError,
     LimitExceededError,
+    ModelMismatchError,
+    UnavailableError,
 )
 from visagedb_indexer.failpoints import reached
 from visagedb_indexer.gallery import Gallery
+from visagedb_indexer.integrity import Progress, Report, repair_store
 from visagedb_indexer.operating_points import CardThresholds, Evidence, no_card
-from visagedb_indexer.store import Catalogue, DataDirectory, ErasureRecord, GalleryRecord
+from visagedb_indexer.store import (
+    Catalogue,
+    DataDirectory,
+    ErasureRecord,
+    GalleryRecord,
+    GalleryStore,
+    rename_gallery,
+)
 from visagedb_indexer.values import ModelIdentity
 
 _LOG = logging.getLogger(__name__)
@@ -38,28 +50,42 @@ class Database:
 
     Raises:
         DataDirectoryLockedError: Another process owns it.
-        StorageCorruptError: A database in it cannot be read.
-        FormatTooNewError: A newer release has written it.
+        StorageCorruptError: The catalogue cannot be read. A gallery that cannot be read does
+            not keep the others from being used; see `damaged`.
+        FormatTooNewError: A newer release has written the catalogue.
     """
 
     def __init__(self, path: Path, card_thresholds: CardThresholds = no_card) -> None:
         self._card_thresholds = card_thresholds
         self._directory = DataDirectory(path)
         self._galleries: dict[str, Gallery] = {}
+        self._repairing: set[str] = set()
+        self._damaged: dict[str, IndexerError] = {}
+        """Why those galleries cannot be used that are in the catalogue and not open."""
         self._lock = threading.RLock()
         try:
             self.catalogue = Catalogue(self._directory.catalogue)
             known = self.catalogue.galleries()
-            for orphan in self._directory.remove_orphans(set(known.values())):
-                _LOG.info("removed the unfinished gallery folder %s", orphan)
-            self.catalogue.complete_erasures(now_us())
+            # Where a folder is missing, the catalogue may be wrong about the others too.
+            if all(self._directory.gallery(uid).is_dir() for uid in known.values()):
+                for orphan in self._directory.remove_orphans(set(known.values())):
+                    _LOG.info("removed the unfinished gallery folder %s", orphan)
+                self.catalogue.complete_erasures(now_us())
             for gallery_id, uid in known.items():
-                self._galleries[gallery_id] = Gallery(
-                    self._directory.gallery(uid), card_thresholds=card_thresholds
-                )
+                self._open(gallery_id, uid)
         except BaseException:
             self.close()
             raise
+
+    def _open(self, gallery_id: str, uid: str) -> None:
+        try:
+            gallery = Gallery(self._directory.gallery(uid), card_thresholds=self._card_thresholds)
+        except IndexerError as error:
+            _LOG.error("gallery %s cannot be opened: %s", gallery_id, error.message)
+            self._damaged[gallery_id] = error
+        else:
+            self._damaged.pop(gallery_id, None)
+            self._galleries[gallery_id] = gallery
 
     def close(self) -> None:
         """Closes every gallery and gives the directory up."""
@@ -90,7 +116,7 @@ class Database:
             known = self.catalogue.recall(request_id, fingerprint, str)
             if known is not None and (gallery := self._galleries.get(new.id)) is not None:
                 return gallery
-            if new.id in self._galleries:
+            if new.id in self._galleries or new.id in self._damaged:
                 raise GalleryExistsError(
                     f"there is a gallery {new.id!r} already", {"gallery": new.id}
                 )
@@ -143,9 +169,16 @@ class Database:
 
         Raises:
             GalleryNotFoundError: There is none of this id.
+            StorageCorruptError: It is damaged; likewise whatever else keeps it from being used.
         """
         gallery = self._galleries.get(gallery_id)
         if gallery is None:
+            problem = self._damaged.get(gallery_id)
+            if problem is not None:
+                raise type(problem)(
+                    f"gallery {gallery_id!r} cannot be used: {problem.message}",
+                    {"gallery": gallery_id},
+                )
             raise GalleryNotFoundError(
                 f"there is no gallery {gallery_id[:200]!r}", {"gallery": gallery_id[:200]}
             )
@@ -155,6 +188,125 @@ class Database:
         """All galleries by id."""
         with self._lock:
             return [self._galleries[gallery_id] for gallery_id in sorted(self._galleries)]
+
+    def other_files(self) -> list[tuple[Path, str]]:
+        """Files of the data directory beside the databases; see `DataDirectory.other_files`."""
+        return self._directory.other_files()
+
+    def damaged(self) -> dict[str, IndexerError]:
+        """By id, why galleries cannot be used that are there and not open."""
+        with self._lock:
+            return dict(sorted(self._damaged.items()))
+
+    def repair_gallery(
+        self, gallery_id: str, progress: Progress, *, drop_damaged: bool = False
+    ) -> Report:
+        """Makes anew what is derived in a gallery, which is not available meanwhile.
+
+        Raises:
+            GalleryNotFoundError: There is none of this id.
+            StorageCorruptError: It cannot be repaired; restore a backup.
+            UnavailableError: It is being repaired already.
+        """
+        with self._lock:
+            uid = self._uid(gallery_id)
+            if gallery_id in self._repairing:
+                raise self._damaged[gallery_id]
+            self._repairing.add(gallery_id)
+            gallery = self._galleries.pop(gallery_id, None)
+            self._damaged[gallery_id] = UnavailableError("it is being repaired; try again later")
+        try:
+            if gallery is not None:
+                gallery.close()
+            store = GalleryStore(self._directory.gallery(uid))
+            try:
+                return repair_store(store, drop_damaged=drop_damaged, progress=progress)
+            finally:
+                store.close()
+        finally:
+            with self._lock:
+                self._repairing.remove(gallery_id)
+                self._open(gallery_id, uid)
+
+    def _uid(self, gallery_id: str) -> str:
+        uid = self.catalogue.galleries().get(gallery_id)
+        if uid is None:
+            raise GalleryNotFoundError(
+                f"there is no gallery {gallery_id[:200]!r}", {"gallery": gallery_id[:200]}
+            )
+        return uid
+
+    def adopt(
+        self, gallery_id: str, fill: Callable[[Path], ModelIdentity], *, replace_existing: bool
+    ) -> tuple[Gallery, bool]:
+        """Makes a gallery of a database that somebody puts into a new folder.
+
+        Args:
+            gallery_id: Its id.
+            fill: Puts the database there and says which model it is of.
+            replace_existing: Let it take the place of a gallery of this id.
+
+        Returns:
+            The gallery, and whether it took the place of another one.
+
+        Raises:
+            GalleryExistsError: There is one of this id, and it may not be replaced.
+            ModelMismatchError: The one that is there has another model.
+            LimitExceededError: There are too many galleries.
+        """
+        validation.check_id(gallery_id, "gallery")
+        self._check_adoptable(gallery_id, replace_existing=replace_existing)
+        uid = uuid.uuid4().hex
+        path = self._directory.gallery(uid)
+        try:
+            model = fill(path)
+            rename_gallery(path, gallery_id, uid)
+            gallery = Gallery(path, card_thresholds=self._card_thresholds)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        try:
+            with self._lock:
+                self._check_adoptable(gallery_id, replace_existing=replace_existing, model=model)
+                old_uid = self.catalogue.galleries().get(gallery_id)
+                old = self._galleries.get(gallery_id)
+                reached("restore.before_catalogue")
+                # From here on it exists; the other one's folder is an orphan.
+                self.catalogue.add_gallery(
+                    gallery_id, uid, request_id="", fingerprint=b"", now_us=now_us()
+                )
+                reached("restore.after_catalogue")
+                self._damaged.pop(gallery_id, None)
+                self._galleries[gallery_id] = gallery
+        except BaseException:
+            gallery.close()
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        if old is not None:
+            old.close()
+        if old_uid is not None and self._directory.gallery(old_uid).is_dir():
+            self._directory.remove_gallery(old_uid)
+        return gallery, old_uid is not None
+
+    def _check_adoptable(
+        self, gallery_id: str, *, replace_existing: bool, model: ModelIdentity | None = None
+    ) -> None:
+        if gallery_id in self._repairing:
+            raise self._damaged[gallery_id]
+        there = gallery_id in self._galleries or gallery_id in self._damaged
+        if there and not replace_existing:
+            raise GalleryExistsError(
+                f"there is a gallery {gallery_id!r} already", {"gallery": gallery_id}
+            )
+        if not there and len(self._galleries) >= limits.GALLERIES_MAX:
+            raise LimitExceededError(f"there are {limits.GALLERIES_MAX} galleries, the most")
+        old = self._galleries.get(gallery_id)
+        if model is not None and old is not None and old.model != model:
+            raise ModelMismatchError(
+                f"gallery {gallery_id!r} is of the model {old.model.name!r}, the other one of "
+                f"{model.name!r}; restore it under another name",
+                {"gallery": gallery_id},
+            )
 
     def delete_gallery(
         self, gallery_id: str, etag: str = "", *, allow_missing: bool = False
@@ -166,7 +318,11 @@ class Database:
             EtagMismatchError: Its settings changed since the caller read them.
         """
         with self._lock:
-            if gallery_id not in self._galleries and allow_missing:
+            known = gallery_id in self._galleries or gallery_id in self._damaged
+            if not known and allow_missing:
+                return None
+            if gallery_id in self._damaged:
+                self._delete_damaged(gallery_id)
                 return None
             gallery = self.gallery(gallery_id)
             if etag and etag != str(gallery.record.revision):
@@ -183,6 +339,15 @@ class Database:
         reached("gallery.after_folder_removal")
         self.catalogue.complete_erasures(now_us(), receipts)
         return self.catalogue.erasure(receipt.id)
+
+    def _delete_damaged(self, gallery_id: str) -> None:
+        if gallery_id in self._repairing:
+            raise self._damaged[gallery_id]
+        uid = self._uid(gallery_id)
+        self.catalogue.remove_gallery(gallery_id)
+        del self._damaged[gallery_id]
+        if self._directory.gallery(uid).is_dir():
+            self._directory.remove_gallery(uid)
 
 
 def _check(new: GalleryRecord) -> None:

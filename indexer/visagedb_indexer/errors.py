@@ -25,12 +25,14 @@
     │   ├── ClusteringNotFoundError
     │   ├── LineageNotFoundError
     │   ├── CalibrationNotFoundError
-    │   └── QuarantinedFaceNotFoundError
+    │   ├── QuarantinedFaceNotFoundError
+    │   └── BackupNotFoundError
     ├── AlreadyExistsError
     │   ├── GalleryExistsError
     │   ├── IdentityExistsError
     │   ├── FaceExistsError
-    │   └── RequestIdReusedError
+    │   ├── RequestIdReusedError
+    │   └── BackupExistsError
     ├── EtagMismatchError           somebody else changed the resource first
     ├── FailedPreconditionError     right in itself, but not in this state
     │   ├── ModelMismatchError
@@ -251,6 +253,18 @@ class RequestIdReusedError(AlreadyExistsError):
     """The request id was used before for a different request."""
 
     reason = "REQUEST_ID_REUSED"
+
+
+class BackupNotFoundError(NotFoundError):
+    """There is no backup of this name in the folder of backups."""
+
+    reason = "BACKUP_NOT_FOUND"
+
+
+class BackupExistsError(AlreadyExistsError):
+    """There is a backup of this name already."""
+
+    reason = "BACKUP_EXISTS"
 
 
 class EtagMismatchError(IndexerError):

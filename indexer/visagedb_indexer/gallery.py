@@ -51,6 +51,7 @@ from visagedb_indexer.store import (
     IdentityRecord,
     Transaction,
 )
+from visagedb_indexer.upkeep import Upkeep
 from visagedb_indexer.values import FaceScope, ModelIdentity, Vector
 
 
@@ -92,6 +93,7 @@ class Gallery:
             lambda: Moment(self._record.fusion, self._counters.generation),
         )
         self._writer = GroupCommit(self._store, self._record.id)
+        self.upkeep = Upkeep(self._store, self._engine.all_owners, self._labels)
         self.audits = Audits(self._store, self._run)
         self.clusterings = Clusterings(self._store, self._run)
         self.calibrations = Calibrations(self._store, self._run, self._labels, all_cores_search)

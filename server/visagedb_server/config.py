@@ -86,6 +86,9 @@ class ServerConfig(BaseSettings):
     overwrite: bool = Field(
         False, description="Overwrite old database files with zeros when compacting by itself."
     )
+    backup_root: Path | None = Field(
+        None, description="The folder of backups, outside the data directory; without it, none."
+    )
     drain_seconds: float = Field(
         30.0, ge=0, le=3600, description="How long a stop waits for running requests."
     )
@@ -129,6 +132,10 @@ class ServerConfig(BaseSettings):
                 f"worker_memory_mib must be 0, or at least "
                 f"{limits.WORKER_MEMORY_BYTES_MIN // limits.MIB}"
             )
+        # What is erased is to leave no byte in the data directory, and a backup on the same
+        # disk is none.
+        if self.backup_root and self.backup_root.resolve().is_relative_to(self.data.resolve()):
+            raise ValueError("backup_root must lie outside the data directory")
         if self.requests_max < self.threads:
             raise ValueError("requests_max must be at least threads")
         return self

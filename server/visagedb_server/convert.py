@@ -8,7 +8,7 @@ from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
 from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2, search_pb2, types_pb2
 from visagedb_indexer import defaults
-from visagedb_indexer.errors import InvalidArgumentError, InvalidVectorError
+from visagedb_indexer.errors import IndexerError, InvalidArgumentError, InvalidVectorError
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.gallery_values import Candidate, GalleryStats, NewIdentity
 from visagedb_indexer.search import EngineState
@@ -113,6 +113,16 @@ def gallery(source: Gallery) -> galleries_pb2.Gallery:
         face_count=counters.face_count,
         generation=counters.generation,
         loose_face_count=counters.loose_face_count,
+        state=galleries_pb2.GALLERY_STATE_ACTIVE,
+    )
+
+
+def damaged_gallery(gallery_id: str, problem: IndexerError) -> galleries_pb2.Gallery:
+    """A gallery that cannot be opened."""
+    return galleries_pb2.Gallery(
+        name=names.gallery_name(gallery_id),
+        state=galleries_pb2.GALLERY_STATE_DAMAGED,
+        problem=problem.message,
     )
 
 

@@ -14,6 +14,8 @@ from visagedb.v1 import (
     access_pb2_grpc,
     audit_log_pb2,
     audit_log_pb2_grpc,
+    backups_pb2,
+    backups_pb2_grpc,
     clusters_pb2,
     clusters_pb2_grpc,
     erasures_pb2,
@@ -32,6 +34,7 @@ from visagedb.v1 import (
     search_pb2_grpc,
 )
 from visagedb_indexer import limits
+from visagedb_indexer.backup import BackupFolder
 from visagedb_indexer.compactions import CompactionPolicy
 from visagedb_indexer.database import Database
 from visagedb_indexer.errors import FailedPreconditionError, UnavailableError
@@ -49,6 +52,7 @@ from visagedb_server.operations import Operations
 from visagedb_server.services import (
     AccessService,
     AuditLogService,
+    BackupService,
     ClusterService,
     ErasureService,
     GalleryAuditService,
@@ -58,6 +62,7 @@ from visagedb_server.services import (
     OperationsService,
     QuarantineService,
     SearchService,
+    Upkeep,
 )
 
 _LOG = structlog.get_logger("visagedb.server")
@@ -73,6 +78,7 @@ SERVICES: Final = tuple(
         clusters_pb2.DESCRIPTOR.services_by_name["ClusterService"],
         gallery_audits_pb2.DESCRIPTOR.services_by_name["GalleryAuditService"],
         imports_pb2.DESCRIPTOR.services_by_name["ImportService"],
+        backups_pb2.DESCRIPTOR.services_by_name["BackupService"],
         quarantine_pb2.DESCRIPTOR.services_by_name["QuarantineService"],
         access_pb2.DESCRIPTOR.services_by_name["AccessService"],
         audit_log_pb2.DESCRIPTOR.services_by_name["AuditLogService"],
@@ -148,11 +154,14 @@ class Server:
             ],
         )
         database, extractor = self._database, self.extractor
+        backups = BackupFolder(config.backup_root) if config.backup_root else None
+        upkeep = Upkeep(database, self._operations, backups)
         # Of each kind; streams hold threads of calls, and others want some too.
         streams_max = min(limits.STREAMS_MAX, max(1, config.threads // 4))
         galleries_pb2_grpc.add_GalleryServiceServicer_to_server(
-            GalleryService(database, extractor, self._operations), server
+            GalleryService(database, extractor, self._operations, upkeep), server
         )
+        backups_pb2_grpc.add_BackupServiceServicer_to_server(BackupService(upkeep), server)
         identities_pb2_grpc.add_IdentityServiceServicer_to_server(
             IdentityService(database, extractor, streams_max), server
         )

@@ -60,6 +60,9 @@ _EXPECTED: Final = {
         "ListImportFailures": READERS, "PauseImport": ENROLLERS, "ResumeImport": ENROLLERS,
         "ExportFaces": ADMINS,
     },
+    "visagedb.v1.BackupService": dict.fromkeys(
+        ["CreateBackup", "ListBackups", "RestoreGallery"], ADMINS
+    ),
     "visagedb.v1.AccessService": {
         "CreateApiKey": ADMINS, "ListApiKeys": AUDITORS, "RevokeApiKey": ADMINS, "GetCaller": ALL,
     },

@@ -12,7 +12,8 @@ METHODS = all_methods()
 # Texts of requests that are no names of things in a gallery. A new field of a request is
 # either added to the names of its method's rule, or here.
 NO_NAMES = {
-    "display_name", "display_names", "etag", "face_id", "face_ids", "filter", "identity_id",
+    "backup_id", "display_name", "display_names", "etag", "face_id", "face_ids", "filter",
+    "identity_id", "problem",
     "identity_ids", "item_id", "key", "label_key", "metadata", "method", "model", "page_token",
     "precision", "reasons", "request_id", "sha256", "snapshot_id", "source", "uid", "value",
     "values", "version",

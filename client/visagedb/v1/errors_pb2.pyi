@@ -52,12 +52,14 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_IMPORT_NOT_FOUND: _ErrorReason.ValueType  # 48
     ERROR_REASON_QUARANTINED_FACE_NOT_FOUND: _ErrorReason.ValueType  # 55
     ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 58
+    ERROR_REASON_BACKUP_NOT_FOUND: _ErrorReason.ValueType  # 59
     ERROR_REASON_ALREADY_EXISTS: _ErrorReason.ValueType  # 60
     """ALREADY_EXISTS."""
     ERROR_REASON_GALLERY_EXISTS: _ErrorReason.ValueType  # 61
     ERROR_REASON_IDENTITY_EXISTS: _ErrorReason.ValueType  # 62
     ERROR_REASON_FACE_EXISTS: _ErrorReason.ValueType  # 63
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 64
+    ERROR_REASON_BACKUP_EXISTS: _ErrorReason.ValueType  # 69
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 80
     """ABORTED: somebody else changed the resource first; read it again."""
     ERROR_REASON_FAILED_PRECONDITION: _ErrorReason.ValueType  # 100
@@ -147,12 +149,14 @@ ERROR_REASON_CALIBRATION_NOT_FOUND: ErrorReason.ValueType  # 47
 ERROR_REASON_IMPORT_NOT_FOUND: ErrorReason.ValueType  # 48
 ERROR_REASON_QUARANTINED_FACE_NOT_FOUND: ErrorReason.ValueType  # 55
 ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 58
+ERROR_REASON_BACKUP_NOT_FOUND: ErrorReason.ValueType  # 59
 ERROR_REASON_ALREADY_EXISTS: ErrorReason.ValueType  # 60
 """ALREADY_EXISTS."""
 ERROR_REASON_GALLERY_EXISTS: ErrorReason.ValueType  # 61
 ERROR_REASON_IDENTITY_EXISTS: ErrorReason.ValueType  # 62
 ERROR_REASON_FACE_EXISTS: ErrorReason.ValueType  # 63
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 64
+ERROR_REASON_BACKUP_EXISTS: ErrorReason.ValueType  # 69
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 80
 """ABORTED: somebody else changed the resource first; read it again."""
 ERROR_REASON_FAILED_PRECONDITION: ErrorReason.ValueType  # 100

@@ -25,6 +25,29 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _GalleryState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _GalleryStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_GalleryState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    GALLERY_STATE_UNSPECIFIED: _GalleryState.ValueType  # 0
+    GALLERY_STATE_ACTIVE: _GalleryState.ValueType  # 1
+    GALLERY_STATE_DAMAGED: _GalleryState.ValueType  # 2
+    """Its database cannot be opened. It is listed with its name and the reason; calls to it fail
+    with that reason until it is repaired, restored or deleted.
+    """
+
+class GalleryState(_GalleryState, metaclass=_GalleryStateEnumTypeWrapper): ...
+
+GALLERY_STATE_UNSPECIFIED: GalleryState.ValueType  # 0
+GALLERY_STATE_ACTIVE: GalleryState.ValueType  # 1
+GALLERY_STATE_DAMAGED: GalleryState.ValueType  # 2
+"""Its database cannot be opened. It is listed with its name and the reason; calls to it fail
+with that reason until it is repaired, restored or deleted.
+"""
+Global___GalleryState: typing_extensions.TypeAlias = GalleryState
+
 class _ScoreFusion:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -108,6 +131,8 @@ class Gallery(google.protobuf.message.Message):
     GENERATION_FIELD_NUMBER: builtins.int
     LOOSE_FACE_COUNT_FIELD_NUMBER: builtins.int
     MATE_LOSS_BOUND_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    PROBLEM_FIELD_NUMBER: builtins.int
     ENROLMENT_GATE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """"galleries/{gallery}"."""
@@ -130,6 +155,9 @@ class Gallery(google.protobuf.message.Message):
     """Of the mates that exact search finds, the compact scan may lose at most this fraction:
     0.0001 to 0.1; 0 on creation means 0.001. A smaller one makes searches dearer.
     """
+    state: Global___GalleryState.ValueType
+    problem: builtins.str
+    """Why it is damaged."""
     @property
     def model(self) -> visagedb.v1.types_pb2.ModelIdentity:
         """Pinned at creation. On creation only `name` is needed, and for a model that this
@@ -168,10 +196,12 @@ class Gallery(google.protobuf.message.Message):
         generation: builtins.int = ...,
         loose_face_count: builtins.int = ...,
         mate_loss_bound: builtins.float = ...,
+        state: Global___GalleryState.ValueType = ...,
+        problem: builtins.str = ...,
         enrolment_gate: Global___EnrolmentGate | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "embedding", b"embedding", "enrolment_gate", b"enrolment_gate", "model", b"model", "threshold", b"threshold", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "display_name", b"display_name", "embedding", b"embedding", "enrolment_gate", b"enrolment_gate", "etag", b"etag", "face_count", b"face_count", "generation", b"generation", "identity_count", b"identity_count", "loose_face_count", b"loose_face_count", "mate_loss_bound", b"mate_loss_bound", "model", b"model", "name", b"name", "score_fusion", b"score_fusion", "threshold", b"threshold", "uid", b"uid", "update_time", b"update_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "display_name", b"display_name", "embedding", b"embedding", "enrolment_gate", b"enrolment_gate", "etag", b"etag", "face_count", b"face_count", "generation", b"generation", "identity_count", b"identity_count", "loose_face_count", b"loose_face_count", "mate_loss_bound", b"mate_loss_bound", "model", b"model", "name", b"name", "problem", b"problem", "score_fusion", b"score_fusion", "state", b"state", "threshold", b"threshold", "uid", b"uid", "update_time", b"update_time"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_threshold", b"_threshold"]) -> typing.Literal["threshold"] | None: ...
 
 Global___Gallery: typing_extensions.TypeAlias = Gallery
@@ -976,16 +1006,25 @@ class VerifyGalleryIntegrityRequest(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     REPAIR_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    DROP_DAMAGED_FIELD_NUMBER: builtins.int
     name: builtins.str
     repair: builtins.bool
-    """Rebuild what is derived, where it is wrong."""
+    """Make anew what is derived, where something is wrong. The gallery answers UNAVAILABLE
+    meanwhile.
+    """
+    request_id: builtins.str
+    drop_damaged: builtins.bool
+    """With repair: drop the identities and faces that are damaged, and list them."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         repair: builtins.bool = ...,
+        request_id: builtins.str = ...,
+        drop_damaged: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "repair", b"repair"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["drop_damaged", b"drop_damaged", "name", b"name", "repair", b"repair", "request_id", b"request_id"]) -> None: ...
 
 Global___VerifyGalleryIntegrityRequest: typing_extensions.TypeAlias = VerifyGalleryIntegrityRequest
 
@@ -1012,15 +1051,19 @@ class SnapshotGalleryRequest(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     SNAPSHOT_ID_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
     name: builtins.str
     snapshot_id: builtins.str
+    """1 to 128 of the characters a-z A-Z 0-9 . _ -; empty for one made of gallery and time."""
+    request_id: builtins.str
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         snapshot_id: builtins.str = ...,
+        request_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "snapshot_id", b"snapshot_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "request_id", b"request_id", "snapshot_id", b"snapshot_id"]) -> None: ...
 
 Global___SnapshotGalleryRequest: typing_extensions.TypeAlias = SnapshotGalleryRequest
 

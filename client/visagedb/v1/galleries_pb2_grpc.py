@@ -146,16 +146,16 @@ class GalleryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def VerifyGalleryIntegrity(self, request, context):
-        """Proves that the stored data and the search structures agree.
-        Not implemented yet: answers UNIMPLEMENTED.
+        """Proves that the stored data and the search structures agree, while they are in use. The
+        operation's metadata is a VerifyGalleryIntegrityMetadata, its response an IntegrityReport.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SnapshotGallery(self, request, context):
-        """Writes a consistent copy of a gallery while it is in use.
-        Not implemented yet: answers UNIMPLEMENTED.
+        """Writes a consistent, checked copy of a gallery while it is in use, as a backup below the
+        server's backup root. The operation's metadata is a BackupMetadata, its response a Backup.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -300,13 +300,13 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     """A calibration, by version or the latest."""
 
     VerifyGalleryIntegrity: _GalleryServiceVerifyGalleryIntegrityType
-    """Proves that the stored data and the search structures agree.
-    Not implemented yet: answers UNIMPLEMENTED.
+    """Proves that the stored data and the search structures agree, while they are in use. The
+    operation's metadata is a VerifyGalleryIntegrityMetadata, its response an IntegrityReport.
     """
 
     SnapshotGallery: _GalleryServiceSnapshotGalleryType
-    """Writes a consistent copy of a gallery while it is in use.
-    Not implemented yet: answers UNIMPLEMENTED.
+    """Writes a consistent, checked copy of a gallery while it is in use, as a backup below the
+    server's backup root. The operation's metadata is a BackupMetadata, its response a Backup.
     """
 
 GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
@@ -424,8 +424,8 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         request: visagedb.v1.galleries_pb2.VerifyGalleryIntegrityRequest,
         context: _ServicerContext,
     ) -> typing.Union[visagedb.v1.galleries_pb2.VerifyGalleryIntegrityResponse, collections.abc.Awaitable[visagedb.v1.galleries_pb2.VerifyGalleryIntegrityResponse]]:
-        """Proves that the stored data and the search structures agree.
-        Not implemented yet: answers UNIMPLEMENTED.
+        """Proves that the stored data and the search structures agree, while they are in use. The
+        operation's metadata is a VerifyGalleryIntegrityMetadata, its response an IntegrityReport.
         """
 
     @abc.abstractmethod
@@ -434,8 +434,8 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         request: visagedb.v1.galleries_pb2.SnapshotGalleryRequest,
         context: _ServicerContext,
     ) -> typing.Union[visagedb.v1.galleries_pb2.SnapshotGalleryResponse, collections.abc.Awaitable[visagedb.v1.galleries_pb2.SnapshotGalleryResponse]]:
-        """Writes a consistent copy of a gallery while it is in use.
-        Not implemented yet: answers UNIMPLEMENTED.
+        """Writes a consistent, checked copy of a gallery while it is in use, as a backup below the
+        server's backup root. The operation's metadata is a BackupMetadata, its response a Backup.
         """
 
 def add_GalleryServiceServicer_to_server(servicer: GalleryServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -2,12 +2,13 @@
 
 from visagedb_indexer.integrity.directory import verify_directory
 from visagedb_indexer.integrity.repair import repair_store
-from visagedb_indexer.integrity.values import Finding, Kind, Report, Result
+from visagedb_indexer.integrity.values import Finding, Kind, Progress, Report, Result
 from visagedb_indexer.integrity.verify import verify_store
 
 __all__ = [
     "Finding",
     "Kind",
+    "Progress",
     "Report",
     "Result",
     "repair_store",

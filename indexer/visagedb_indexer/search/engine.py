@@ -188,6 +188,10 @@ class SearchEngine:
         owners[owners == LOOSE] = NO_OWNER
         return owners
 
+    def all_owners(self) -> NDArray[np.int32]:
+        """The identity number of every face, as it is held in memory; shape (count,), a copy."""
+        return self._table.view().owners.copy()
+
     def live_ordinals(
         self, allowed: NDArray[np.bool_] | None = None, scope: FaceScope = FaceScope.ALL
     ) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from visagedb_indexer.store.api_keys import ApiKeyRecord
 from visagedb_indexer.store.catalogue import Catalogue
 from visagedb_indexer.store.directory import DataDirectory
-from visagedb_indexer.store.gallery_store import GalleryStore
+from visagedb_indexer.store.gallery_store import GalleryStore, rename_gallery
 from visagedb_indexer.store.group_commit import Change, GroupCommit
 from visagedb_indexer.store.imports import ImportFailure, ImportRecord
 from visagedb_indexer.store.newcomers import Arrivals, Newcomers
@@ -55,4 +55,5 @@ __all__ = [
     "QuarantineRecord",
     "Reader",
     "Transaction",
+    "rename_gallery",
 ]

@@ -32,6 +32,11 @@ class Catalogue:
         )
         self._db = self._environment.handle
 
+    @property
+    def environment(self) -> Environment:
+        """The open database, to be copied."""
+        return self._environment
+
     def galleries(self) -> dict[str, str]:
         """The uid of every gallery by its id."""
         with self._environment.read() as txn, txn.cursor(db=self._db(schema.GALLERIES)) as cursor:

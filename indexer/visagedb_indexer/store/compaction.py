@@ -120,7 +120,7 @@ def _copy(old: Environment, target: Path, watch: Watch, *, gently: bool) -> None
     written = 0
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with translated(old.path), os.fdopen(descriptor, "wb", buffering=0) as file:
-        with closing(_stream(old)) as chunks:
+        with closing(stream(old)) as chunks:
             for chunk, seconds in chunks:
                 started = time.monotonic()
                 file.write(chunk)
@@ -132,7 +132,7 @@ def _copy(old: Environment, target: Path, watch: Watch, *, gently: bool) -> None
         os.fsync(file.fileno())
 
 
-def _stream(environment: Environment) -> Generator[tuple[memoryview, float], None, None]:
+def stream(environment: Environment) -> Generator[tuple[memoryview, float], None, None]:
     """The copy in chunks, each with the seconds it took.
 
     Through a pipe, so that it can be given up at any time.

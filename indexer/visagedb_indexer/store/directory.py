@@ -76,6 +76,17 @@ class DataDirectory:
         """Folder of a gallery."""
         return self.path / "galleries" / uid
 
+    def other_files(self) -> list[tuple[Path, str]]:
+        """Files beside the databases, each with its path from here: what a backup takes along."""
+        rooms = {self.catalogue, self.path / "galleries", self.path / "LOCK"}
+        return [
+            (path, path.relative_to(self.path).as_posix())
+            for room in sorted(self.path.iterdir())
+            if room not in rooms
+            for path in ([room] if room.is_file() else sorted(room.rglob("*")))
+            if path.is_file()
+        ]
+
     def remove_orphans(self, known: set[str]) -> list[str]:
         """Removes the folders of galleries whose creation or deletion was cut short."""
         orphans = [

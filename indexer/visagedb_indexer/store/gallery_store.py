@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,16 @@ from visagedb_indexer.store.records import Counters, GalleryRecord, decode, enco
 from visagedb_indexer.store.transaction import Transaction
 from visagedb_indexer.telemetry import Measure
 from visagedb_indexer.values import Vector
+
+
+def rename_gallery(path: Path, gallery_id: str, uid: str) -> None:
+    """Gives the gallery in a folder another id and uid, while nobody has it open."""
+    store = GalleryStore(path)
+    try:
+        with store.write() as txn:
+            txn.put_gallery(replace(txn.gallery(), id=gallery_id, uid=uid))
+    finally:
+        store.close()
 
 
 class GalleryStore:

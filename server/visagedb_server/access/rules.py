@@ -189,6 +189,14 @@ _GALLERY_AUDITS: Final = {
     "ListGalleryAuditFindings": Rule(_READ, ("parent",)),
 }
 
+_BACKUPS: Final = {
+    "CreateBackup": Rule(_ADMINISTER, scope=Scope.SERVER),
+    "ListBackups": Rule(_ADMINISTER, scope=Scope.SERVER),
+    "RestoreGallery": Rule(
+        _ADMINISTER, ids=("gallery_id", "source_gallery_id"), scope=Scope.SERVER
+    ),
+}
+
 _QUARANTINE: Final = {
     "ListQuarantinedFaces": Rule(_READ, ("parent",), exports=_with_template),
     "AcceptQuarantinedFace": Rule(_ENROL, ("name", "identity")),
@@ -243,6 +251,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "visagedb.v1.SearchService": _SEARCH,
     "visagedb.v1.ClusterService": _CLUSTERS,
     "visagedb.v1.GalleryAuditService": _GALLERY_AUDITS,
+    "visagedb.v1.BackupService": _BACKUPS,
     "visagedb.v1.QuarantineService": _QUARANTINE,
     "visagedb.v1.AccessService": _ACCESS,
     "visagedb.v1.AuditLogService": _AUDIT_LOG,

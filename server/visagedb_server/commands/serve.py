@@ -36,6 +36,9 @@ def serve(
         list[Path] | None,
         typer.Option(help="A folder that exports may write to; repeatable. None refuses them."),
     ] = None,
+    backup_root: Annotated[
+        Path | None, typer.Option(help="The folder of backups; without it, none can be made.")
+    ] = None,
     insecure: Annotated[
         bool | None,
         typer.Option(
@@ -87,6 +90,7 @@ def serve(
         device=device,
         import_roots=tuple(import_root) if import_root else None,
         export_roots=tuple(export_root) if export_root else None,
+        backup_root=backup_root,
         insecure=insecure,
         tls_cert=tls_cert,
         tls_key=tls_key,

@@ -2,6 +2,7 @@
 
 from visagedb_server.services.access import AccessService
 from visagedb_server.services.audit_log import AuditLogService
+from visagedb_server.services.backups import BackupService
 from visagedb_server.services.clusters import ClusterService
 from visagedb_server.services.erasures import ErasureService
 from visagedb_server.services.galleries import GalleryService
@@ -11,10 +12,12 @@ from visagedb_server.services.imports import ImportService
 from visagedb_server.services.operations import OperationsService
 from visagedb_server.services.quarantine import QuarantineService
 from visagedb_server.services.search import SearchService
+from visagedb_server.services.upkeep import Upkeep
 
 __all__ = [
     "AccessService",
     "AuditLogService",
+    "BackupService",
     "ClusterService",
     "ErasureService",
     "GalleryAuditService",
@@ -24,4 +27,5 @@ __all__ = [
     "OperationsService",
     "QuarantineService",
     "SearchService",
+    "Upkeep",
 ]

@@ -21,9 +21,9 @@ from visagedb_server import (
     paging,
 )
 from visagedb_server.access import current_caller
-from visagedb_server.calls import not_supported
 from visagedb_server.extraction import Extractor
 from visagedb_server.operations import Job, Operations
+from visagedb_server.services.upkeep import Upkeep
 
 _CHANGEABLE = ("display_name", "threshold", "score_fusion", "mate_loss_bound", *convert_gate.FIELDS)
 
@@ -31,7 +31,14 @@ _CHANGEABLE = ("display_name", "threshold", "score_fusion", "mate_loss_bound", *
 class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
     """Galleries: create, read, change, delete."""
 
-    def __init__(self, database: Database, extractor: Extractor, operations: Operations) -> None:
+    def __init__(
+        self,
+        database: Database,
+        extractor: Extractor,
+        operations: Operations,
+        upkeep: Upkeep,
+    ) -> None:
+        self._upkeep = upkeep
         self._database = database
         self._extractor = extractor
         self._operations = operations
@@ -87,17 +94,19 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
         sees = current_caller().sees
         size = paging.page_size(request.page_size)
         after = paging.read_token(request.page_token, "galleries")
-        rest = [
-            one
-            for one in self._database.galleries()
-            if one.record.id > after and sees(one.record.id)
-        ]
-        page, more = paging.cut_page([_gallery(one) for one in rest[: size + 1]], size)
+        found = {one.record.id: one for one in self._database.galleries()}
+        damaged = self._database.damaged()
+        rest = sorted(one for one in {*found, *damaged} if one > after and sees(one))
+        page, more = paging.cut_page(
+            [
+                _gallery(found[one]) if one in found else convert.damaged_gallery(one, damaged[one])
+                for one in rest[: size + 1]
+            ],
+            size,
+        )
         return galleries_pb2.ListGalleriesResponse(
             galleries=page,
-            next_page_token=(
-                paging.token_after(rest[len(page) - 1].record.id, "galleries") if more else ""
-            ),
+            next_page_token=paging.token_after(rest[len(page) - 1], "galleries") if more else "",
         )
 
     def UpdateGallery(  # noqa: N802
@@ -201,14 +210,16 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
     def VerifyGalleryIntegrity(  # noqa: N802
         self, request: galleries_pb2.VerifyGalleryIntegrityRequest, context: grpc.ServicerContext
     ) -> galleries_pb2.VerifyGalleryIntegrityResponse:
-        """Not implemented yet."""
-        raise not_supported("integrity verification")
+        """Starts a check of a gallery, or a repair."""
+        operation = self._upkeep.verify(request)
+        return galleries_pb2.VerifyGalleryIntegrityResponse(operation=operation)
 
     def SnapshotGallery(  # noqa: N802
         self, request: galleries_pb2.SnapshotGalleryRequest, context: grpc.ServicerContext
     ) -> galleries_pb2.SnapshotGalleryResponse:
-        """Not implemented yet."""
-        raise not_supported("taking snapshots")
+        """Starts a backup of a gallery."""
+        operation = self._upkeep.snapshot(request)
+        return galleries_pb2.SnapshotGalleryResponse(operation=operation)
 
 
 def _gallery(gallery: Gallery) -> galleries_pb2.Gallery:
