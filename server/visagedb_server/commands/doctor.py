@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from visagedb_server.commands import checks
+from visagedb_server.commands import checks, security_checks
 from visagedb_server.commands.checks import Check, Status
 
 _STYLES: Final = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}
@@ -29,13 +29,31 @@ def doctor(
         str | None,
         typer.Option(help="Also look for a server there.", envvar="VISAGEDB_ADDRESS"),
     ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(help="The server's certificate chain, PEM.", envvar="VISAGEDB_TLS_CERT"),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="Its private key, PEM.", envvar="VISAGEDB_TLS_KEY")
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="Who signs the certificates of clients, PEM.", envvar="VISAGEDB_TLS_CLIENT_CA"
+        ),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Leave out the self-test.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document instead of a table.")
     ] = False,
 ) -> None:
     """Check this machine for running a server. Exits with 1 if something must be mended."""
-    found = list(_run(data, tuple(card or ()), address, quick=quick))
+    security = [
+        lambda: security_checks.certificates(tls_cert, tls_key, tls_client_ca),
+        lambda: security_checks.permissions(data),
+        lambda: security_checks.audit_log(data),
+    ]
+    found = list(_run(data, tuple(card or ()), address, security, quick=quick))
     if as_json:
         ok = all(check.status is not Status.FAIL for check in found)
         print(json.dumps({"ok": ok, "checks": [check.to_dict() for check in found]}, indent=2))
@@ -46,7 +64,12 @@ def doctor(
 
 
 def _run(
-    data: Path | None, cards: tuple[Path, ...], address: str | None, *, quick: bool
+    data: Path | None,
+    cards: tuple[Path, ...],
+    address: str | None,
+    security: list[Callable[[], Iterator[Check]]],
+    *,
+    quick: bool,
 ) -> Iterator[Check]:
     steps: list[Callable[[], Iterator[Check]]] = [
         checks.python,
@@ -54,6 +77,7 @@ def _run(
         checks.processor,
         lambda: checks.models(cards),
         lambda: checks.disk(data or Path.cwd(), is_data=data is not None),
+        *security,
         lambda: checks.server(address),
     ]
     if not quick:
