@@ -18,6 +18,13 @@ RESULTS = Path(__file__).parent / "results"
 @contextmanager
 def running_server(*arguments: str) -> Iterator[str]:
     """Starts ``visagedb serve`` on a free port with a fresh data directory; gives its address."""
+    with server_process(*arguments) as (address, _):
+        yield address
+
+
+@contextmanager
+def server_process(*arguments: str) -> Iterator[tuple[str, int]]:
+    """Like `running_server`; gives the server's address and the number of its process."""
     with tempfile.TemporaryDirectory() as data:
         command = [sys.executable, "-m", "visagedb", "serve", "--data", data, "--port", "0"]
         process = subprocess.Popen(
@@ -28,7 +35,7 @@ def running_server(*arguments: str) -> Iterator[str]:
             line = process.stdout.readline()
             if not line.startswith("listening on "):
                 sys.exit("the server did not start")
-            yield line.split()[-1]
+            yield line.split()[-1], process.pid
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=60)
