@@ -14,9 +14,6 @@ def follow(effects: Effects[Result], engine: SearchEngine, labels: LabelIndex) -
         engine.add_many(effects.arrivals.first_ordinal, effects.arrivals.owners)
     for identity in effects.created:
         labels.add(identity)
-    if effects.arrivals is not None:
-        labels.add_arrivals(effects.arrivals)
-        engine.add_many(effects.arrivals.first_ordinal, effects.arrivals.owners)
     for before, after in effects.replaced:
         labels.replace(before, after)
     for ordinal, number in effects.added_faces:

@@ -98,6 +98,7 @@ def test_new_people_with_everything_that_can_be_said(tmp_path: Path) -> None:
     assert [face.id for face, _ in faces][::2] == ["f21", "f23"]
     for row, (_, vector) in zip((21, 22, 23), faces, strict=True):
         np.testing.assert_allclose(vector, vectors[row], atol=1e-6)
+    assert len(gallery.ordinals()) == ROWS + 1
     found = gallery.identify(vectors[22], SearchOptions(filter="labels.site=south"))
     assert found.candidates[0].identity.id == "person-7"
     gallery.close()
