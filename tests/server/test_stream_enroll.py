@@ -36,12 +36,12 @@ def face(
 
 
 def batch(
-    item_id: str, rows: range, vectors: Vector = VECTORS, **fields: object
+    item_id: str, rows: range, rows_of: Vector = VECTORS, **fields: object
 ) -> pb.StreamEnrollFacesRequest:
     message = pb.EnrollTemplatesRequest(
         **{
             "gallery": "galleries/people",
-            "vectors": vectors[rows.start : rows.stop].tobytes(),
+            "vectors": rows_of[rows.start : rows.stop].tobytes(),
             "identity_ids": [f"p{row}" for row in rows],
             "allow_missing": True,
             **fields,
