@@ -8,12 +8,14 @@ of the ratios of neighbouring rounds. Writes benchmarks/results/audit_cost.json.
 """
 
 import argparse
+import hashlib
 import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,10 @@ from rich.table import Table
 
 import visagedb
 import visagedb_server.server as server_module
+from visagedb_indexer.database import Database
+from visagedb_server import logs
+from visagedb_server.access.keys import ApiKeys
+from visagedb_server.access.roles import Role
 from visagedb_server.access.rules import Audit
 from visagedb_server.audit_log.recorder import Recorder
 from visagedb_server.config import ServerConfig
@@ -106,6 +112,28 @@ def measure(address: str, options: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
+def key_seconds(calls: int = 20_000) -> float:
+    """Time to recognise the key of one call."""
+    with tempfile.TemporaryDirectory() as data, closing(Database(Path(data))) as database:
+        keys = ApiKeys(database.catalogue)
+        _, text = keys.create(Role.ADMIN, None)
+        metadata = [("user-agent", "benchmark"), ("authorization", f"Bearer {text}")]
+        started = time.perf_counter()
+        for _ in range(calls):
+            keys.authenticate(metadata)
+        return (time.perf_counter() - started) / calls
+
+
+def slow_hash_seconds() -> float:
+    """Time of a hash that is made for passwords."""
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        hashlib.scrypt(b"a secret", salt=b"salt", n=2**14, r=8, p=1)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faces", type=int, default=5000)
@@ -113,6 +141,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=16, help="of rounds")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 8], help="of the client")
     options = parser.parse_args()
+    logs.configure("warning", "text")
     setattr(server_module, "Recorder", SwitchedRecorder)  # noqa: B010 (a name that it imports)
     with tempfile.TemporaryDirectory() as data:
         config = ServerConfig.load(data=Path(data), port=0, workers=0, log_level="warning")
@@ -134,6 +163,8 @@ def main() -> None:
         size = sum(path.stat().st_size for path in Path(data, "audit").glob("*.log"))
         with_entries = server.audit_log.head.sequence
     figures = {
+        "microseconds_to_check_a_key": round(1e6 * key_seconds(), 1),
+        "milliseconds_of_a_slow_hash": round(1e3 * slow_hash_seconds(), 1),
         "faces": options.faces,
         "pairs_of_rounds": options.pairs,
         "bytes_per_entry": round(size / with_entries, 1),
@@ -151,7 +182,11 @@ def main() -> None:
         )
     console = Console()
     console.print(table)
-    console.print(f"{figures['bytes_per_entry']} bytes per entry")
+    console.print(
+        f"{figures['bytes_per_entry']} bytes per entry; "
+        f"{figures['microseconds_to_check_a_key']} µs to check a key, "
+        f"{figures['milliseconds_of_a_slow_hash']} ms for a slow hash"
+    )
     console.print(f"written to {write_results('audit_cost', figures)}")
 
 

@@ -11,8 +11,8 @@ class AuditEntry:
 
     Attributes:
         sequence: Counts the entries from 1 on, without a gap.
-        event: ``call``; or what the log says of itself: ``start``, ``stop``, ``file``,
-            ``removed``.
+        event: ``call``; what the server did by itself: ``operation``, ``expiry``; or what the
+            log says of itself: ``start``, ``stop``, ``file``, ``removed``.
         api_key: Id of the caller's key; empty for a caller without one.
         peer: Address of the caller.
         method: ``package.Service/Method``.

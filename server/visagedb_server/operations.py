@@ -91,9 +91,15 @@ class Operations:
 
     Args:
         catalogue: Where they are kept.
+
+    Attributes:
+        on_finished: Told of every operation that has ended, and of its error.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
+        self.on_finished: Callable[[OperationRecord, IndexerError | None], None] = (
+            lambda record, error: None
+        )
         self._catalogue = catalogue
         self._running: dict[str, Job] = {}
         self._lock = threading.Lock()
@@ -228,6 +234,7 @@ class Operations:
         )
         reached("operations.before_finish")
         self._catalogue.put_operation(done)
+        self.on_finished(done, error)
         reached("operations.after_finish")
 
     def _forget_old(self) -> None:

@@ -27,6 +27,9 @@ class Retention:
         database: All galleries.
         policy: When to compact.
         compact: Starts a compaction of a gallery unless one is under way.
+
+    Attributes:
+        on_expired: Told of a gallery, by its id, and how many of its identities were erased.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Retention:
     ) -> None:
         self._database = database
         self._compact = compact
+        self.on_expired: Callable[[str, int], None] = lambda gallery_id, count: None
         self.policy = policy
         catalogue = database.catalogue
         self.clock = TrustedClock(catalogue.clock(), catalogue.remember_clock)
@@ -69,6 +73,7 @@ class Retention:
                 if due is not None and due <= reading.time_us:
                     count = gallery.erasures.erase_expired(reading.time_us)
                     _LOG.info("expired", gallery=gallery.record.id, identities=count)
+                    self.on_expired(gallery.record.id, count)
 
     def _run(self) -> None:
         policy_at = 0.0

@@ -129,6 +129,9 @@ class Server:
             CompactionPolicy(3600 * config.erasure_hours),
             overwrite=config.overwrite,
         )
+        self._recorder = Recorder(self.audit_log, code_of)
+        self._operations.on_finished = self._recorder.operation_finished
+        self._erasures.retention.on_expired = self._recorder.expired
         self._health = health.HealthServicer(experimental_non_blocking=True)
         self._grpc = self._build()
         self.port = self._listen()
@@ -144,7 +147,7 @@ class Server:
         config = self._config
         server = grpc.server(
             ThreadPoolExecutor(config.threads, thread_name_prefix="call"),
-            interceptors=[CallInterceptor(self._gate, Recorder(self.audit_log, code_of))],
+            interceptors=[CallInterceptor(self._gate, self._recorder)],
             maximum_concurrent_rpcs=config.requests_max,
             options=[
                 ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),

@@ -5,7 +5,9 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -355,6 +357,23 @@ def test_what_is_written_of_calls(client: visagedb.Client, tmp_path: Path) -> No
     for trace in (raw, base64.b64encode(raw), raw.hex().encode(), str(VECTORS[0][0]).encode()):
         assert trace[:12] not in text
     assert made.secret.split("_", 2)[2].encode() not in text
+
+
+def test_what_the_server_does_by_itself_is_written_too(client: visagedb.Client) -> None:
+    client.create_gallery("people", model="test", dimension=16)
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    client.create_identity("people", "ada", expire_time=soon)
+    operation = client.cluster("people")
+    operation.result(timeout=30)
+    ended = [e for e in client.list_audit_entries() if e.event == "operation"]
+    assert [(e.resource, e.details["operation"]) for e in ended] == [
+        ("galleries/people", operation.name)
+    ]
+    until = time.monotonic() + 30
+    while not (expired := [e for e in client.list_audit_entries() if e.event == "expiry"]):
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert (expired[0].resource, dict(expired[0].counts)) == ("galleries/people", {"identities": 1})
 
 
 def test_an_auditor_of_one_gallery_sees_its_entries_and_no_face(client: visagedb.Client) -> None:

@@ -72,7 +72,9 @@ class AuditEntry(google.protobuf.message.Message):
     sequence: builtins.int
     """Counts the entries from 1 on, without a gap."""
     event: builtins.str
-    """"call"; or what the log says of itself: "start", "stop", "file", "removed"."""
+    """"call"; what the server did by itself: "operation" (one has ended), "expiry" (identities
+    were erased); or what the log says of itself: "start", "stop", "file", "removed".
+    """
     api_key: builtins.str
     """"apiKeys/{key}"; empty for a caller without one."""
     peer: builtins.str

@@ -5,6 +5,10 @@ from typing import Final
 import msgspec
 
 CALL: Final = "call"
+OPERATION: Final = "operation"
+"""A long-running operation has ended."""
+EXPIRY: Final = "expiry"
+"""Identities whose time was over were erased."""
 START: Final = "start"
 STOP: Final = "stop"
 FILE: Final = "file"
@@ -22,7 +26,8 @@ class Entry(msgspec.Struct, omit_defaults=True):
     Attributes:
         sequence: Counts the entries from 1 on; the writer gives it.
         time_us: When, in microseconds since 1970.
-        event: ``call``, or what the log itself says: ``start``, ``stop``, ``file``, ``removed``.
+        event: ``call``; what the server did by itself: ``operation``, ``expiry``; or what the
+            log says of itself: ``start``, ``stop``, ``file``, ``removed``.
         key: Id of the caller's API key; empty for a caller without one.
         peer: Address of the caller.
         method: ``package.Service/Method``.

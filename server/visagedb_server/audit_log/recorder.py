@@ -9,11 +9,13 @@ from google.rpc import code_pb2
 from visagedb_indexer import limits
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.errors import IndexerError
+from visagedb_indexer.store import OperationRecord
 from visagedb_server.access import Admission
 from visagedb_server.access.rules import Audit
-from visagedb_server.audit_log.entries import CALL, Entry
+from visagedb_server.audit_log.entries import CALL, EXPIRY, OPERATION, Entry
 from visagedb_server.audit_log.facts import about, answered
 from visagedb_server.audit_log.writer import AuditLog
+from visagedb_server.names import gallery_name, operation_name
 
 
 class Recorder:
@@ -83,6 +85,24 @@ class Recorder:
         key = error.metadata.get("api_key", "")
         entry = Entry(now_us(), CALL, key=key, peer=context.peer(), method=method[1:])
         self._fail(entry, error)
+        self._log.put(entry)
+
+    def operation_finished(self, record: OperationRecord, error: IndexerError | None) -> None:
+        """Called when a long-running operation has ended."""
+        name = operation_name(record.id)
+        entry = Entry(now_us(), OPERATION, details={"operation": name, "kind": record.kind})
+        entry.resource = gallery_name(record.gallery) if record.gallery else ""
+        if error is None:
+            entry.outcome = "OK"
+        else:
+            self._fail(entry, error)
+        self._log.put(entry)
+
+    def expired(self, gallery_id: str, count: int) -> None:
+        """Called when identities whose time was over were erased."""
+        resource = gallery_name(gallery_id)
+        entry = Entry(now_us(), EXPIRY, resource=resource, outcome="OK")
+        entry.counts = {"identities": count}
         self._log.put(entry)
 
     def stream(self, admission: Admission, context: grpc.ServicerContext) -> "StreamRecorder":
