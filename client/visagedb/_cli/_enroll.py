@@ -22,11 +22,13 @@ from rich.text import Text
 
 from visagedb._bulk import DEFAULT_CONCURRENCY, EnrollItem, EnrollResult
 from visagedb._cli._exit import ExitCode, advice_on, describe
+from visagedb._cli._gate import finding_text
 from visagedb._cli._options import GalleryArgument, OneFace
 from visagedb._cli._people import Album, read_album, read_archive, read_person
 from visagedb._cli._session import Session, command
 from visagedb._cli._tables import counted
 from visagedb._errors import GalleryExistsError
+from visagedb._gate import GateFinding
 from visagedb._values import EnrollMode
 
 FAILURES_SHOWN = 50
@@ -188,6 +190,7 @@ def _report(session: Session, album: Album, results: Sequence[EnrollResult]) -> 
     faces = sum(len(result.loose.faces) for result in results if result.loose)
     if not session.as_json:
         _warn(session, album, failures)
+        _show_findings(session, results)
     summary = Table("outcome", "files")
     summary.columns[1].justify = "right"
     for outcome, count in outcomes.most_common():
@@ -200,6 +203,11 @@ def _report(session: Session, album: Album, results: Sequence[EnrollResult]) -> 
         "outcomes": dict(outcomes),
         "collisions": album.collisions,
         "failures": [_failure(result) for result in failures],
+        "findings": [
+            {"file": result.item.key, "outcome": result.outcome, "findings": objections}
+            for result in results
+            if (objections := _findings(result))
+        ],
     }
     session.show(document, summary)
 
@@ -219,6 +227,25 @@ def _warn(session: Session, album: Album, failures: Sequence[EnrollResult]) -> N
         session.err.print(f"... and {len(failures) - FAILURES_SHOWN} more; --json lists all")
     for advice in sorted({advice_on(result.error) for result in failures} - {""}):
         session.err.print(advice)
+
+
+def _findings(result: EnrollResult) -> list[GateFinding]:
+    """What the gallery's checks object to in a file that is not refused."""
+    if result.enrollment is not None:
+        return list(result.enrollment.findings)
+    gated = result.loose.gated_faces if result.loose is not None else ()
+    return [finding for face in gated for finding in face.findings]
+
+
+def _show_findings(session: Session, results: Sequence[EnrollResult]) -> None:
+    objected = [result for result in results if _findings(result)]
+    for result in objected[:FAILURES_SHOWN]:
+        why = "; ".join(map(finding_text, _findings(result)))
+        session.err.print(
+            f"[yellow]{result.outcome}[/] {escape(result.item.key)}: {escape(why)}", soft_wrap=True
+        )
+    if len(objected) > FAILURES_SHOWN:
+        session.err.print(f"... and {len(objected) - FAILURES_SHOWN} more; --json lists all")
 
 
 def _failure(result: EnrollResult) -> dict[str, Any]:

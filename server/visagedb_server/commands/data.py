@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from visagedb_indexer.integrity import Finding, Report
 
 app = typer.Typer(
-    help="Data directories on this machine: check, back up, restore.", no_args_is_help=True
+    name="data",
+    help="Data directories on this machine: check, back up, restore.",
+    no_args_is_help=True,
 )
 _SHOWN_MAX: Final = 10
 
