@@ -246,6 +246,7 @@ class AsyncClient:
         mode: EnrollMode | str = EnrollMode.INSERT,
         patience: float = bulk.DEFAULT_PATIENCE_SECONDS,
         timeout: float | None = None,
+        waiting: bulk.WaitingCallback | None = None,
     ) -> AsyncIterator[bulk.EnrollResult]:
         """Enrols many faces at once and yields an outcome for each, in any order.
 
@@ -253,7 +254,7 @@ class AsyncClient:
         """
         options = bulk.BulkOptions(gallery, model, face_selection, create, mode)
         return self._connection.deliver(
-            bulk.items_shipment(options, items, concurrency, patience, timeout, progress)
+            bulk.items_shipment(options, items, concurrency, patience, timeout, progress, waiting)
         )
 
     def enroll_batches(

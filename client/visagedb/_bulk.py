@@ -109,6 +109,7 @@ class BulkProgress:
 
 
 ProgressCallback = Callable[[BulkProgress], None]
+WaitingCallback = Callable[[VisageError], None]
 
 
 class Tally:
@@ -188,6 +189,7 @@ def items_shipment(
     patience: float,
     timeout: float | None,
     progress: ProgressCallback | None,
+    waiting: WaitingCallback | None = None,
 ) -> Shipment[EnrollResult]:
     """What is sent for single items, and how their answers are read.
 
@@ -205,7 +207,7 @@ def items_shipment(
         return made
 
     stall = STALL_SECONDS if timeout is None else timeout
-    return Shipment(items, options.request, result, concurrency, patience, stall)
+    return Shipment(items, options.request, result, concurrency, patience, stall, waiting)
 
 
 def _result(item: EnrollItem, answer: pb.StreamEnrollFacesResponse | Exception) -> EnrollResult:

@@ -231,6 +231,7 @@ class Client:
         mode: EnrollMode | str = EnrollMode.INSERT,
         patience: float = bulk.DEFAULT_PATIENCE_SECONDS,
         timeout: float | None = None,
+        waiting: bulk.WaitingCallback | None = None,
     ) -> Iterator[bulk.EnrollResult]:
         """Enrols many faces over one stream and yields an outcome for each, in any order.
 
@@ -253,6 +254,7 @@ class Client:
             patience: Seconds for which is tried again what may succeed later.
             timeout: Seconds without a sign of the server after which the connection counts as
                 broken; None for two minutes.
+            waiting: Called with the reason when the connection is gone and is tried again.
 
         Raises:
             ServerUnreachableError: The server went away for longer than `patience`.
@@ -260,7 +262,7 @@ class Client:
         """
         options = bulk.BulkOptions(gallery, model, face_selection, create, mode)
         return self._connection.deliver(
-            bulk.items_shipment(options, items, concurrency, patience, timeout, progress)
+            bulk.items_shipment(options, items, concurrency, patience, timeout, progress, waiting)
         )
 
     def enroll_batches(

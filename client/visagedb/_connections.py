@@ -1,5 +1,7 @@
 """The channel of a client, and how it runs calls and streams."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar
 
@@ -11,6 +13,7 @@ from visagedb._call import Call, Stream
 from visagedb._channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, channel_options
 from visagedb._delivering import PATH as ENROLL_PATH
 from visagedb._delivering import AsyncDelivery, BlockingDelivery, Shipment
+from visagedb._retry import Retries
 from visagedb._security import Security
 from visagedb._streaming import AsyncStream, BlockingStream
 from visagedb._translate import error_from_rpc
@@ -54,12 +57,16 @@ class BlockingConnection:
                 )
             )
             self._callables[call.path] = method
-        timeout = self.timeout if call.timeout is None else call.timeout
-        try:
-            answer = method(call.request, timeout=timeout)
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, self.address) from error
-        return call.convert(answer)
+        retries = Retries(self.timeout if call.timeout is None else call.timeout)
+        while True:
+            try:
+                return call.convert(method(call.request, timeout=retries.remaining))
+            except grpc.RpcError as error:
+                typed = error_from_rpc(error, self.address)
+                pause = retries.pause(typed)
+                if pause is None:
+                    raise typed from error
+            time.sleep(pause)
 
     def stream(self, stream: Stream[T]) -> Iterator[T]:
         method = self._stream_method(stream.path, stream.response_type)
@@ -119,12 +126,16 @@ class AsyncConnection:
                 )
             )
             self._callables[call.path] = method
-        timeout = self.timeout if call.timeout is None else call.timeout
-        try:
-            answer = await method(call.request, timeout=timeout)
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, self.address) from error
-        return call.convert(answer)
+        retries = Retries(self.timeout if call.timeout is None else call.timeout)
+        while True:
+            try:
+                return call.convert(await method(call.request, timeout=retries.remaining))
+            except grpc.RpcError as error:
+                typed = error_from_rpc(error, self.address)
+                pause = retries.pause(typed)
+                if pause is None:
+                    raise typed from error
+            await asyncio.sleep(pause)
 
     def stream(self, stream: Stream[T]) -> AsyncIterator[T]:
         method = self._stream_method(stream.path, stream.response_type)

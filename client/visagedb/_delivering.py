@@ -35,6 +35,7 @@ class Shipment(Generic[T]):
         in_flight: How many items may be without a result that was taken.
         patience: Seconds for which is tried again what may succeed later.
         stall: Seconds without a sign of the server after which the connection counts as broken.
+        waiting: Called with the reason when the connection is gone and is tried again.
     """
 
     items: Iterable[Any] | AsyncIterable[Any]
@@ -43,6 +44,7 @@ class Shipment(Generic[T]):
     in_flight: int
     patience: float
     stall: float = STALL_SECONDS
+    waiting: Callable[[VisageError], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ class BlockingDelivery(Generic[T]):
         pause = patience.pause(time.monotonic()) if is_transient(error) else None
         if pause is None:
             raise error
+        if self._shipment.waiting is not None:
+            self._shipment.waiting(error)
         time.sleep(pause)
 
     def _connect(self, method: Callable[..., Any]) -> Any:
@@ -262,6 +266,8 @@ class AsyncDelivery(Generic[T]):
         pause = patience.pause(time.monotonic()) if is_transient(error) else None
         if pause is None:
             raise error
+        if self._shipment.waiting is not None:
+            self._shipment.waiting(error)
         await asyncio.sleep(pause)
 
     def _connect(self, method: Callable[..., Any]) -> tuple[Any, "asyncio.Task[None]"]:

@@ -131,6 +131,7 @@ class Deliveries:
         if error is not None and is_transient(error):
             pause = delivery.patience.pause(now)
             if pause is not None:
+                pause = max(pause, error.retry_after or 0.0)
                 heapq.heappush(self._later, (now + pause, item_id))
                 return None
         del self._open[item_id]

@@ -96,6 +96,7 @@ class VisageError(Exception):
         reason: The stable word for programs, for example ``GALLERY_NOT_FOUND``.
         metadata: Machine-readable details, short strings.
         field_violations: The fields at fault, where the server names them.
+        retry_after: Seconds after which another attempt may succeed, where the server says so.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class VisageError(Exception):
         reason: str = "",
         metadata: Mapping[str, str] | None = None,
         field_violations: Sequence[FieldViolation] = (),
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -113,6 +115,7 @@ class VisageError(Exception):
         self.reason = reason
         self.metadata = dict(metadata or {})
         self.field_violations = tuple(field_violations)
+        self.retry_after = retry_after
 
     def to_dict(self) -> dict[str, Any]:
         """The error as plain values, ready for JSON."""

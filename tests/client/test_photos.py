@@ -175,7 +175,7 @@ def test_command_line(
     assert missing["error"]["reason"] == "GALLERY_NOT_FOUND"
     created = cli("enroll", "made", str(folder), "--create-gallery", "--face", "largest", code=1)
     assert created["outcomes"]["enrolled"] == 3
-    cli("gallery", "delete", "made")
+    cli("gallery", "delete", "made", "--yes")
 
 
 def test_tables(

@@ -16,11 +16,16 @@ from visagedb._translate import DETAILS_KEY
 from visagedb.v1 import galleries_pb2, identities_pb2
 
 
-def overloaded() -> tuple[tuple[str, bytes], ...]:
-    detail = AnyMessage()
-    detail.Pack(error_details_pb2.ErrorInfo(reason="OVERLOADED", domain="visagedb"))
+def overloaded(retry_ms: int = 0) -> tuple[tuple[str, bytes], ...]:
+    details = [AnyMessage()]
+    details[0].Pack(error_details_pb2.ErrorInfo(reason="OVERLOADED", domain="visagedb"))
+    if retry_ms:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(retry_ms)
+        details.append(AnyMessage())
+        details[1].Pack(retry)
     status = status_pb2.Status(
-        code=code_pb2.RESOURCE_EXHAUSTED, message="too much", details=[detail]
+        code=code_pb2.RESOURCE_EXHAUSTED, message="too much", details=details
     )
     return ((DETAILS_KEY, status.SerializeToString()),)
 
@@ -28,7 +33,14 @@ def overloaded() -> tuple[tuple[str, bytes], ...]:
 class Failing:
     """Fails the first calls, then answers."""
 
-    def __init__(self, failures: int, code: grpc.StatusCode, delay_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        failures: int,
+        code: grpc.StatusCode,
+        delay_seconds: float = 0.0,
+        retry_ms: int = 0,
+    ) -> None:
+        self.retry_ms = retry_ms
         self.failures = failures
         self.code = code
         self.delay_seconds = delay_seconds
@@ -40,7 +52,7 @@ class Failing:
         time.sleep(self.delay_seconds)
         if self.calls <= self.failures:
             if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-                context.set_trailing_metadata(overloaded())
+                context.set_trailing_metadata(overloaded(self.retry_ms))
             context.abort(self.code, "not yet")
 
     def get_gallery(self, request: Any, context: Any) -> galleries_pb2.GetGalleryResponse:
@@ -274,3 +286,33 @@ def test_bulk_reports_what_is_wrong_for_all_at_once() -> None:
 def test_bulk_needs_room_for_one() -> None:
     with visagedb.Client() as client, pytest.raises(ValueError, match="at least 1"):
         client.enroll_many("staff", [], concurrency=0)
+
+
+def test_what_was_refused_is_repeated_when_the_server_says_so() -> None:
+    servicer = Failing(2, grpc.StatusCode.RESOURCE_EXHAUSTED, retry_ms=50)
+    with serving(servicer) as address, visagedb.Client(address) as client:
+        started = time.monotonic()
+        client.delete_gallery("staff")
+        assert time.monotonic() - started >= 0.1
+    assert servicer.calls == 3
+
+
+async def test_what_was_refused_is_repeated_in_asyncio() -> None:
+    servicer = Failing(2, grpc.StatusCode.RESOURCE_EXHAUSTED, retry_ms=50)
+    with serving(servicer) as address:
+        async with visagedb.AsyncClient(address) as client:
+            await client.delete_gallery("staff")
+    assert servicer.calls == 3
+
+
+@pytest.mark.parametrize(("retry_ms", "timeout", "calls"), [(50, 30.0, 5), (60_000, 5.0, 1)])
+def test_repeats_have_an_end(retry_ms: int, timeout: float, calls: int) -> None:
+    servicer = Failing(100, grpc.StatusCode.RESOURCE_EXHAUSTED, retry_ms=retry_ms)
+    with (
+        serving(servicer) as address,
+        visagedb.Client(address, timeout=timeout) as client,
+        pytest.raises(visagedb.OverloadedError) as caught,
+    ):
+        client.get_gallery("staff")
+    assert caught.value.retry_after == retry_ms / 1000
+    assert servicer.calls == calls

@@ -171,10 +171,10 @@ def test_a_stop_lets_running_calls_finish_and_refuses_new_ones(
     inside, go_on = threading.Event(), threading.Event()
     enroll = Gallery.enroll
 
-    def held_back(self: Gallery, new: object) -> object:
+    def held_back(self: Gallery, *arguments: object) -> object:
         inside.set()
         assert go_on.wait(60)
-        return enroll(self, new)
+        return enroll(self, *arguments)
 
     monkeypatch.setattr(Gallery, "enroll", held_back)
 

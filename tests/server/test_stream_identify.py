@@ -258,12 +258,14 @@ def test_a_server_of_few_threads_serves_a_stream_beside_single_calls(tmp_path: P
     api = Api(server.address)
     api.create_gallery()
     api.enroll("ada", VECTORS[0])
-    one = OpenStream(api)
-    one.ask()
+    streams = [OpenStream(api) for _ in range(limits.STREAMS_MAX)]
+    for one in streams:
+        one.ask()
     with refused("RESOURCE_EXHAUSTED", "OVERLOADED"):
         list(api.search.StreamIdentify(iter([item("a", VECTORS[0])])))
     assert api.best(VECTORS[0]) == "ada"
-    one.close()
+    for one in streams:
+        one.close()
     api.close()
     server.stop(grace=5)
 

@@ -50,6 +50,7 @@ _SERVER_PACKAGES: Final = frozenset(
         "matplotlib",
         "msgspec",
         "onnx",
+        "prometheus_client",
         "pydantic",
         "pydantic_settings",
         "pyroaring",

@@ -1,7 +1,8 @@
 """visagedb enroll: one photograph, or a folder of people."""
 
+import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,14 +21,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from visagedb._bulk import DEFAULT_CONCURRENCY, EnrollItem, EnrollResult
+from visagedb._bulk import DEFAULT_CONCURRENCY, DEFAULT_PATIENCE_SECONDS, EnrollItem, EnrollResult
 from visagedb._cli._exit import ExitCode, advice_on, describe
 from visagedb._cli._gate import finding_text
 from visagedb._cli._options import GalleryArgument, OneFace
 from visagedb._cli._people import Album, read_album, read_archive, read_person
 from visagedb._cli._session import Session, command
 from visagedb._cli._tables import counted
-from visagedb._errors import GalleryExistsError
+from visagedb._errors import GalleryExistsError, VisageError
 from visagedb._gate import GateFinding
 from visagedb._values import EnrollMode
 
@@ -172,13 +173,35 @@ def _run(
     with Progress(*columns, console=session.err, disable=session.as_json) as progress:
         task = progress.add_task("enrolling", total=len(items), failed="")
         outcomes = session.client.enroll_many(
-            gallery, items, concurrency=concurrency, face_selection=face, mode=mode
+            gallery,
+            items,
+            concurrency=concurrency,
+            face_selection=face,
+            mode=mode,
+            waiting=_waiting(session),
         )
         for result in outcomes:
             results.append(result)
             failed += not result.ok
             progress.update(task, advance=1, failed=f"{failed} failed" if failed else "")
     return results
+
+
+def _waiting(session: Session) -> Callable[[VisageError], None]:
+    """Says once on standard error that the server has gone; it may come back."""
+    said = threading.Event()
+
+    def say(error: VisageError) -> None:
+        if said.is_set():
+            return
+        said.set()
+        session.err.print(
+            f"[yellow]{escape(error.message)}; trying again for "
+            f"{DEFAULT_PATIENCE_SECONDS:.0f} seconds[/]",
+            soft_wrap=True,
+        )
+
+    return say
 
 
 def _report(session: Session, album: Album, results: Sequence[EnrollResult]) -> None:

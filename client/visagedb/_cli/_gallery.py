@@ -7,8 +7,8 @@ from rich.table import Table
 
 from visagedb._cli import _audit, _calibration, _erasure, _gate
 from visagedb._cli._calibration import summary
-from visagedb._cli._options import FusionOption, GalleryArgument
-from visagedb._cli._session import Session, command
+from visagedb._cli._options import FusionOption, GalleryArgument, YesOption
+from visagedb._cli._session import Session, command, confirm
 from visagedb._cli._tables import facts, listing, when
 from visagedb._gate import IdentityCheck, QualityCheck
 from visagedb._resources import Gallery, GalleryStats, SearchStats
@@ -168,12 +168,11 @@ def update(
 def delete(
     session: Session,
     gallery: GalleryArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     missing_ok: Annotated[bool, typer.Option("--missing-ok", help="Succeed if absent.")] = False,
 ) -> None:
     """Delete a gallery and every face in it, at once and for ever."""
-    if not yes and not session.as_json:
-        typer.confirm(f"Delete gallery {gallery} with all its faces?", abort=True)
+    confirm(session, f"Delete gallery {gallery} with all its faces?", yes=yes)
     receipt = session.client.delete_gallery(gallery, missing_ok=missing_ok)
     session.show({"deleted": gallery, "erasure": receipt}, f"deleted gallery {gallery}")
 

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from visagedb._cli import _changes
-from visagedb._cli._options import FilterOption, GalleryArgument
-from visagedb._cli._session import Session, command
+from visagedb._cli._options import FilterOption, GalleryArgument, YesOption
+from visagedb._cli._session import Session, command, confirm
 from visagedb._cli._tables import counted, face_text, facts, labels_text, listing, when
 
 app = typer.Typer(name="identity", help="Identities: people in a gallery.", no_args_is_help=True)
@@ -67,9 +67,11 @@ def delete(
     session: Session,
     gallery: GalleryArgument,
     identity: IdentityArgument,
+    yes: YesOption = False,
     missing_ok: Annotated[bool, typer.Option("--missing-ok", help="Succeed if absent.")] = False,
 ) -> None:
     """Delete a person and all faces of hers or his."""
+    confirm(session, f"Delete {identity} with all faces?", yes=yes)
     receipt = session.client.delete_identity(gallery, identity, missing_ok=missing_ok)
     count = 0 if receipt is None else receipt.face_count
     session.show(

@@ -13,6 +13,7 @@ ImageArgument = Annotated[
 FilterOption = Annotated[
     str, typer.Option("--filter", help='Labels to pass, for example labels.site = "north".')
 ]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 ThresholdOption = Annotated[
     float | None, typer.Option(help="Decide at this cosine instead of the gallery's threshold.")
 ]

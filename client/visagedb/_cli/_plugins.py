@@ -1,4 +1,4 @@
-"""Commands of other packages: serve, data, models, doctor, evaluate."""
+"""Commands of other packages: serve, data, models, doctor, top, evaluate."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -18,6 +18,7 @@ EXPECTED: Final = {
     "data": "Check, back up and restore data directories.",
     "models": "List, describe and check face models.",
     "doctor": "Check this machine for running a server.",
+    "top": "Watch a running server.",
     "evaluate": "Measure error rates on images or a gallery.",
 }
 

@@ -92,6 +92,24 @@ class Session:
             self._client.close()
 
 
+def confirm(session: Session, question: str, *, yes: bool) -> None:
+    """Asks before something is lost for ever.
+
+    Args:
+        session: Of the command.
+        question: What is about to happen.
+        yes: The answer has been given already.
+
+    Raises:
+        typer.BadParameter: A program that reads JSON cannot be asked, and did not say `--yes`.
+    """
+    if yes:
+        return
+    if session.as_json:
+        raise typer.BadParameter("with --json nobody is asked; add --yes", param_hint="--yes")
+    typer.confirm(question, abort=True, err=True)
+
+
 def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Registers a function as a command that also takes --address and --json.
 

@@ -97,6 +97,11 @@ class IndexBuilder:
         return 0 if self.index is None else self.index.generation
 
     @property
+    def snapshot_time(self) -> float | None:
+        """When the codes were kept last, seconds since 1970; None if never."""
+        return None if self._snapshot is None else self._snapshot.time()
+
+    @property
     def tombstone_count(self) -> int:
         """Codes of deleted faces."""
         return 0 if self.index is None else self.index.tombstones(self._table.view().owners)

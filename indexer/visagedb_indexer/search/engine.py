@@ -49,7 +49,8 @@ class EngineState(StrEnum):
 class EngineStats:
     """The state of the search structures; memory in bytes, progress from 0 to 1.
 
-    `audit` is None while no loss has been measured.
+    `audit` is None while no loss has been measured; `snapshot_time`, in seconds since 1970, is
+    None while the codes have not been kept.
     """
 
     state: EngineState
@@ -63,6 +64,7 @@ class EngineStats:
     memory_bytes: int
     loss_bound: float
     audit: Audit | None
+    snapshot_time: float | None
 
 
 class SearchEngine:
@@ -218,6 +220,7 @@ class SearchEngine:
             memory_bytes=self._table.memory_bytes
             + (sum(segment.memory_bytes for segment in index.segments) if index else 0),
             audit=self._builder.audit,
+            snapshot_time=self._builder.snapshot_time,
         )
 
     @property

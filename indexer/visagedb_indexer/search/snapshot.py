@@ -129,6 +129,13 @@ class Snapshot:
         except (OSError, RuntimeError, MemoryError, msgspec.MsgspecError) as error:
             raise ValueError(str(error)) from error
 
+    def time(self) -> float | None:
+        """When it was written, seconds since 1970; None when there is none."""
+        try:
+            return (self._folder / _MANIFEST).stat().st_mtime
+        except OSError:
+            return None
+
     def _read(self, ordinal_count: int) -> tuple[CompactIndex, Audit | None]:
         digest, _, data = (self._folder / _MANIFEST).read_bytes().partition(b"\n")
         if hashlib.sha256(data).hexdigest().encode() != digest:

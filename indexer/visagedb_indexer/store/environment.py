@@ -254,6 +254,11 @@ class Environment:
         pages = sum(int(stat[kind]) for stat in stats for kind in kinds)
         return self.used_bytes() - pages * int(self._env.stat()["psize"])
 
+    def reader_count(self) -> int:
+        """Slots of readers in use; a thread that has read keeps its slot."""
+        with self.read():
+            return int(self._env.info()["num_readers"])
+
     def file_bytes(self) -> int:
         """Size of the database file."""
         with self.read():

@@ -40,6 +40,7 @@ _PACKAGES: Final = (
     ("pydantic_settings", "pydantic-settings", "server"),
     ("structlog", "structlog", "server"),
     ("faiss", "faiss-cpu", "server"),
+    ("prometheus_client", "prometheus-client", "server"),
     ("pyroaring", "pyroaring", "server"),
     ("scipy", "scipy", "server"),
     ("torch", "torch", "faces"),

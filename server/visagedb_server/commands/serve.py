@@ -58,6 +58,16 @@ def serve(
     audit_key: Annotated[
         Path | None, typer.Option(help="File with the audit log's key, made if missing.")
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(help="Port of metrics and probes; 0 takes a free one [--port plus 1000]."),
+    ] = None,
+    no_metrics: Annotated[
+        bool, typer.Option("--no-metrics", help="Serve no metrics and no probes.")
+    ] = False,
+    tracing: Annotated[
+        bool | None, typer.Option("--tracing", help="Send OpenTelemetry traces.")
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error [info].")
     ] = None,
@@ -97,6 +107,9 @@ def serve(
         tls_client_ca=tls_client_ca,
         require_keys=require_keys,
         audit_key=audit_key,
+        metrics=False if no_metrics else None,
+        metrics_port=metrics_port,
+        tracing=tracing,
         log_level=log_level,
         log_format=log_format,
     )
