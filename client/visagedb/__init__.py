@@ -31,6 +31,14 @@ from visagedb._answers import (
 from visagedb._async_client import AsyncClient
 from visagedb._audit_log import AuditEntry, AuditLogFinding, AuditLogVerification
 from visagedb._audits import GalleryAudit, GalleryFinding
+from visagedb._backups import (
+    BackedUpGallery,
+    Backup,
+    IntegrityFinding,
+    IntegrityReport,
+    IntegrityResult,
+    RestoredGallery,
+)
 from visagedb._bulk import BulkProgress, EnrollItem, EnrollResult
 from visagedb._calibration import (
     Calibration,
@@ -145,7 +153,9 @@ from visagedb._values import (
     FaceScope,
     FaceSelection,
     FindingKind,
+    GalleryState,
     HealthStatus,
+    InvariantKind,
     Landmarks,
     ModelIdentity,
     Point,
@@ -171,6 +181,8 @@ __all__ = [
     "AuditEntry",
     "AuditLogFinding",
     "AuditLogVerification",
+    "BackedUpGallery",
+    "Backup",
     "BackupExistsError",
     "BackupNotFoundError",
     "Box",
@@ -227,6 +239,7 @@ __all__ = [
     "GalleryExistsError",
     "GalleryFinding",
     "GalleryNotFoundError",
+    "GalleryState",
     "GalleryStats",
     "GalleryTooLargeError",
     "GateAction",
@@ -245,6 +258,9 @@ __all__ = [
     "ImageInput",
     "ImageTooLargeError",
     "ImportNotFoundError",
+    "IntegrityFinding",
+    "IntegrityReport",
+    "IntegrityResult",
     "InternalError",
     "InvalidArgumentError",
     "InvalidFilterError",
@@ -255,6 +271,7 @@ __all__ = [
     "InvalidPageTokenError",
     "InvalidSourceError",
     "InvalidVectorError",
+    "InvariantKind",
     "Landmarks",
     "LimitExceededError",
     "LineageEntry",
@@ -289,6 +306,7 @@ __all__ = [
     "RequestCancelledError",
     "RequestIdReusedError",
     "ResourceExhaustedError",
+    "RestoredGallery",
     "Retention",
     "Role",
     "ScoreFusion",

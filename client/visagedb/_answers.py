@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from visagedb._audits import GalleryAudit
+from visagedb._backups import Backup, IntegrityReport, RestoredGallery
 from visagedb._calibration import Calibration
 from visagedb._erasures import Compaction
 from visagedb._names import last_id, segment
@@ -343,6 +344,9 @@ class OperationStatus:
         calibration: What a calibration found; None until it went well.
         audit: What an audit of labels found; None until it went well.
         compaction: What a compaction has done; None until it went well.
+        backup: What a backup has written; None until it went well.
+        restored: What has come back from a backup; None until it went well.
+        integrity: What a check or a repair found; None until it went well.
     """
 
     name: str
@@ -352,10 +356,20 @@ class OperationStatus:
     gallery: str
     create_time: datetime | None
     error: Exception | None
-    clustering: Clustering | None
+    clustering: Clustering | None = None
     calibration: Calibration | None = None
     audit: GalleryAudit | None = None
     compaction: Compaction | None = None
+    backup: Backup | None = None
+    restored: RestoredGallery | None = None
+    integrity: IntegrityReport | None = None
+
+    @property
+    def result(self) -> object | None:
+        """Whichever of the results it has; None until it went well."""
+        results = (self.clustering, self.calibration, self.audit, self.compaction)
+        more = (self.backup, self.restored, self.integrity)
+        return next((one for one in (*results, *more) if one is not None), None)
 
     @property
     def id(self) -> str:

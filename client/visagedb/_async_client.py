@@ -24,6 +24,7 @@ from visagedb._answers import ProbeResult
 from visagedb._api import access as access_api
 from visagedb._api import audit_log as audit_log_api
 from visagedb._api import audits as audits_api
+from visagedb._api import backups as backups_api
 from visagedb._api import calibrations as calibrations_api
 from visagedb._api import changes as changes_api
 from visagedb._api import clusters as clusters_api
@@ -169,6 +170,11 @@ class AsyncClient:
     audit_gallery = _starting(audits_api.audit_gallery)
     get_gallery_audit = _method(audits_api.get_gallery_audit)
     gallery_findings = _listing(audits_api.gallery_findings)
+    verify_integrity = _starting(backups_api.verify_integrity)
+    snapshot_gallery = _starting(backups_api.snapshot_gallery)
+    create_backup = _starting(backups_api.create_backup)
+    list_backups = _listing(backups_api.list_backups)
+    restore_gallery = _starting(backups_api.restore_gallery)
     compact_gallery = _starting(erasures_api.compact_gallery)
     get_erasure = _method(erasures_api.get_erasure)
     list_erasures = _listing(erasures_api.list_erasures)

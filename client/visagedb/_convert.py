@@ -1,13 +1,16 @@
 """What the server answers, from protobuf to frozen values. Pure functions."""
 
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
 from visagedb import _answers as answers
 from visagedb import _convert_audits as audits
+from visagedb import _convert_backups as backups
 from visagedb import _convert_calibration as calibrations
 from visagedb import _convert_erasures as erasures
 from visagedb import _convert_gate as gates
@@ -20,11 +23,13 @@ from visagedb._moments import moment
 from visagedb._names import segment
 from visagedb._translate import error_from_operation
 from visagedb.v1 import (
+    backups_pb2,
     clusters_pb2,
     erasures_pb2,
     galleries_pb2,
     gallery_audits_pb2,
     identities_pb2,
+    integrity_pb2,
     search_pb2,
     types_pb2,
 )
@@ -53,7 +58,14 @@ _METADATA: Final = (
     galleries_pb2.CalibrateGalleryMetadata,
     gallery_audits_pb2.AuditGalleryMetadata,
     erasures_pb2.CompactGalleryMetadata,
+    backups_pb2.BackupMetadata,
+    integrity_pb2.VerifyGalleryIntegrityMetadata,
 )
+_GALLERY_STATES: Final = {
+    galleries_pb2.GALLERY_STATE_UNSPECIFIED: values.GalleryState.ACTIVE,
+    galleries_pb2.GALLERY_STATE_ACTIVE: values.GalleryState.ACTIVE,
+    galleries_pb2.GALLERY_STATE_DAMAGED: values.GalleryState.DAMAGED,
+}
 _SEARCH_STATES: Final = {
     galleries_pb2.SEARCH_STATE_EXACT: values.SearchState.EXACT,
     galleries_pb2.SEARCH_STATE_BUILDING: values.SearchState.BUILDING,
@@ -94,6 +106,8 @@ def gallery(message: galleries_pb2.Gallery) -> resources.Gallery:
         quality_check=gates.quality_check(message.enrolment_gate.quality),
         duplicate_check=gates.identity_check(message.enrolment_gate.duplicate),
         mismatch_check=gates.identity_check(message.enrolment_gate.mismatch),
+        state=_GALLERY_STATES.get(message.state, values.GalleryState.UNKNOWN),
+        problem=message.problem,
     )
 
 
@@ -317,22 +331,30 @@ def operation_status(message: operations_pb2.Operation) -> answers.OperationStat
         if message.metadata.Unpack(metadata):
             break
     response = message.response if message.HasField("response") else any_pb2.Any()
-    grouped, measured = clusters_pb2.Clustering(), galleries_pb2.Calibration()
-    audited, compacted = gallery_audits_pb2.GalleryAudit(), erasures_pb2.Compaction()
-    is_clustering = response.Unpack(grouped)
-    is_calibration = response.Unpack(measured)
-    is_audit = response.Unpack(audited)
-    is_compaction = response.Unpack(compacted)
+    found: dict[str, Any] = {}
+    for field, (response_kind, converted) in _RESPONSES.items():
+        answer = response_kind()
+        if response.Unpack(answer):
+            found[field] = converted(answer)
     return answers.OperationStatus(
         name=message.name,
         done=message.done,
-        progress=1.0 if is_clustering or is_calibration or is_audit else metadata.progress,
+        progress=1.0 if found else metadata.progress,
         stage=metadata.stage,
         gallery=segment(metadata.gallery, "galleries"),
         create_time=moment(metadata.create_time),
         error=error_from_operation(message),
-        clustering=clustering(grouped) if is_clustering else None,
-        calibration=calibrations.calibration(measured) if is_calibration else None,
-        audit=audits.audit(audited) if is_audit else None,
-        compaction=erasures.compaction(compacted) if is_compaction else None,
+        **found,
     )
+
+
+_RESPONSES: Final[Mapping[str, tuple[type[Message], Callable[[Any], Any]]]] = {
+    "clustering": (clusters_pb2.Clustering, clustering),
+    "calibration": (galleries_pb2.Calibration, calibrations.calibration),
+    "audit": (gallery_audits_pb2.GalleryAudit, audits.audit),
+    "compaction": (erasures_pb2.Compaction, erasures.compaction),
+    "backup": (backups_pb2.Backup, backups.backup),
+    "restored": (backups_pb2.RestoreResult, backups.restored),
+    "integrity": (integrity_pb2.IntegrityReport, backups.report),
+}
+"""What an operation may end with, by the field of its status."""

@@ -154,7 +154,7 @@ def _report(progress: ProgressCallback | None, status: OperationStatus) -> None:
 def _outcome(status: OperationStatus) -> Any:
     if status.error is not None:
         raise status.error
-    result = status.clustering or status.calibration or status.audit or status.compaction
+    result = status.result
     if result is None:
         raise InternalError(
             f"operation {status.name} ended without a result this client knows",

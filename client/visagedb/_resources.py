@@ -11,6 +11,7 @@ from visagedb._names import last_id, segment
 from visagedb._values import (
     DetectedFace,
     EnrollOutcome,
+    GalleryState,
     ModelIdentity,
     ScoreFusion,
     SearchState,
@@ -37,6 +38,8 @@ class Gallery:
         quality_check: Whether a face is good enough to be enrolled.
         duplicate_check: Whether its person is enrolled under another id.
         mismatch_check: Whether it looks like the other faces of its identity.
+        state: Whether it can be used; of a damaged one only the name is known.
+        problem: Why it is damaged.
     """
 
     name: str
@@ -57,6 +60,8 @@ class Gallery:
     quality_check: QualityCheck = field(default_factory=QualityCheck)
     duplicate_check: IdentityCheck = field(default_factory=IdentityCheck)
     mismatch_check: IdentityCheck = field(default_factory=IdentityCheck)
+    state: GalleryState = GalleryState.ACTIVE
+    problem: str = ""
 
     @property
     def id(self) -> str:

@@ -100,6 +100,25 @@ class ScoreFusion(StrEnum):
     UNKNOWN = "unknown"
 
 
+class InvariantKind(StrEnum):
+    """What can be done about an invariant that does not hold."""
+
+    DERIVED = "derived"
+    """A repair makes it anew from what is primary."""
+    PRIMARY = "primary"
+    """Nothing else holds it: restore a backup, or drop what is damaged."""
+    UNKNOWN = "unknown"
+
+
+class GalleryState(StrEnum):
+    """Whether a gallery can be used."""
+
+    ACTIVE = "active"
+    DAMAGED = "damaged"
+    """Its database cannot be opened: repair it, restore a backup, or delete it."""
+    UNKNOWN = "unknown"
+
+
 class FindingKind(StrEnum):
     """What an audit of a gallery's labels may find."""
 

@@ -9,6 +9,7 @@ import typer
 from visagedb._channel import DEFAULT_ADDRESS
 from visagedb._cli import (
     _audit_log,
+    _backup,
     _cluster,
     _clusters,
     _enroll,
@@ -63,6 +64,7 @@ _SERVER_PACKAGES: Final = frozenset(
 _OWN: Final = frozenset(
     {
         "audit",
+        "backup",
         "cluster",
         "clusters",
         "enroll",
@@ -151,6 +153,7 @@ def build(arguments: list[str]) -> typer.Typer:
         _face,
         _clusters,
         _operation,
+        _backup,
         _erasure,
         _quarantine,
         _keys,

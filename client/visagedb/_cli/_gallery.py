@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from visagedb._cli import _audit, _calibration, _erasure, _gate
+from visagedb._cli import _audit, _backup, _calibration, _erasure, _gate
 from visagedb._cli._calibration import summary
 from visagedb._cli._options import FusionOption, GalleryArgument, YesOption
 from visagedb._cli._session import Session, command, confirm
@@ -16,6 +16,7 @@ from visagedb._values import UNSET, SearchState
 
 app = typer.Typer(name="gallery", help="Galleries: sets of people.", no_args_is_help=True)
 _audit.register(app)
+_backup.register(app)
 _calibration.register(app)
 _erasure.register_compact(app)
 
@@ -89,7 +90,7 @@ def list_(session: Session) -> None:
     for gallery in galleries:
         table.add_row(
             gallery.id,
-            gallery.display_name,
+            gallery.problem or gallery.display_name,
             _model(gallery),
             f"{gallery.identity_count:,}",
             f"{gallery.face_count:,}",

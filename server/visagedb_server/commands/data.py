@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -13,7 +15,8 @@ from rich.table import Table
 from visagedb_indexer.errors import IndexerError
 
 if TYPE_CHECKING:
-    from visagedb_indexer.integrity import Finding, Report
+    from visagedb_indexer.backup import Manifest
+    from visagedb_indexer.integrity import Finding, Progress, Report
 
 app = typer.Typer(
     name="data",
@@ -43,29 +46,11 @@ def verify(
     """Check every gallery of a data directory. Exits with 1 if something is wrong."""
     if drop_damaged and not repair:
         raise typer.BadParameter("--drop-damaged goes with --repair")
-    try:
+    with _reported("verifying", as_json=as_json) as progress:
         from visagedb_indexer.integrity import verify_directory
-    except ModuleNotFoundError as error:
-        typer.echo(
-            f"visagedb data needs the package {error.name}: pip install 'visagedb[all]'", err=True
-        )
-        raise typer.Exit(4) from error
-    err = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
-        with err.status("verifying") as status:
 
-            def progress(done: float, stage: str) -> None:
-                status.update(f"{escape(stage)} {done:.0%}")
-
-            reports = list(
-                verify_directory(data, progress, repair=repair, drop_damaged=drop_damaged)
-            )
-    except IndexerError as error:
-        if as_json:
-            print(json.dumps({"error": {"reason": error.reason, "message": error.message}}))
-        else:
-            err.print(f"[bold red]error:[/] {escape(error.message)}")
-        raise typer.Exit(1) from error
+        found = verify_directory(data, progress, repair=repair, drop_damaged=drop_damaged)
+        reports = list(found)
     if as_json:
         print(json.dumps(document(reports), indent=2, ensure_ascii=False))
     else:
@@ -114,3 +99,77 @@ def _line(finding: "Finding") -> str:
     where += [f"face {finding.face!r}"] if finding.face else []
     where += [f"ordinal {finding.ordinal}"] if finding.ordinal >= 0 else []
     return escape(f"{', '.join(where)}: {finding.message}" if where else finding.message)
+
+
+@app.command()
+def backup(
+    data: Annotated[Path, typer.Argument(help="The data directory; no server may run on it.")],
+    root: Annotated[Path, typer.Argument(help="The folder of backups.")],
+    name: Annotated[
+        str, typer.Option(help="Name of the backup; made of the time if left out.")
+    ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document instead of text.")
+    ] = False,
+) -> None:
+    """Write a checked backup of a data directory. Of a running server: visagedb backup create."""
+    with _reported("backing up", as_json=as_json) as progress:
+        from visagedb_indexer.backup import BackupFolder, back_up_directory, new_backup_id
+
+        manifest = back_up_directory(data, BackupFolder(root), name or new_backup_id(), progress)
+    _show_backup(manifest, f"{manifest.id} written", as_json=as_json)
+
+
+@app.command()
+def restore(
+    root: Annotated[Path, typer.Argument(help="The folder of backups.")],
+    name: Annotated[str, typer.Argument(help="Name of the backup.")],
+    data: Annotated[Path, typer.Argument(help="The data directory to make.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document instead of text.")
+    ] = False,
+) -> None:
+    """Make a data directory of a backup of one."""
+    with _reported("restoring", as_json=as_json) as progress:
+        from visagedb_indexer.backup import BackupFolder, restore_directory
+
+        manifest = restore_directory(BackupFolder(root), name, data, progress)
+    _show_backup(manifest, f"{data} made of {manifest.id}", as_json=as_json)
+
+
+def _show_backup(manifest: "Manifest", what: str, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"backup": dataclasses.asdict(manifest)}, indent=2, ensure_ascii=False))
+        return
+    out = Console(highlight=False, soft_wrap=True)
+    faces = sum(gallery.face_count for gallery in manifest.galleries)
+    out.print(
+        f"{escape(what)}: galleries {len(manifest.galleries)}, faces {faces:,}, "
+        f"{manifest.size_bytes / 1e6:,.1f} MB"
+    )
+    for gallery in manifest.galleries:
+        if gallery.broken_invariants:
+            broken = ", ".join(gallery.broken_invariants)
+            out.print(f"[red]{escape(gallery.id)} is not sound: {escape(broken)}[/]")
+
+
+@contextmanager
+def _reported(what: str, *, as_json: bool) -> Iterator["Progress"]:
+    """Shows how far it is on standard error, and ends the program with what went wrong."""
+    err = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        with err.status(what) as status:
+
+            def progress(done: float, stage: str) -> None:
+                status.update(f"{escape(stage)} {done:.0%}")
+
+            yield progress
+    except ModuleNotFoundError as error:
+        err.print(f"visagedb data needs the package {error.name}: pip install 'visagedb\\[all]'")
+        raise typer.Exit(4) from error
+    except IndexerError as error:
+        if as_json:
+            print(json.dumps({"error": {"reason": error.reason, "message": error.message}}))
+        else:
+            err.print(f"[bold red]error:[/] {escape(error.message)}")
+        raise typer.Exit(1) from error
