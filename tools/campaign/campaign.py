@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import grpc
+
 import visagedb
 from campaign.checks import broken_invariants, check_searches, of_lane, read_state
 from campaign.keeper import Keeper
@@ -204,7 +206,7 @@ class Campaign:
         try:
             while not ended.is_set():
                 step(client)
-        except _ENDED as error:
+        except (*_ENDED, grpc.RpcError) as error:
             # Callers notice a death before we do.
             if not dead.wait(DEATH_SECONDS_MAX):
                 self._find([f"{step}: {error!r} before the kill"])

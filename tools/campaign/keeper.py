@@ -3,11 +3,13 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+
+import grpc
 
 import visagedb
 from campaign.lanes import GALLERY
 from campaign.model import DIMENSION
+from visagedb.v1 import erasures_pb2, erasures_pb2_grpc
 
 
 class Keeper:
@@ -35,9 +37,10 @@ class Keeper:
             "checkpoint": (self._cluster,),
             "clustering": (self._cluster,),
             "gallery": (self._create, self._delete),
+            "compaction": (self._compact,),
             "operations": (self._cluster,),
         }
-        self._running: visagedb.Operation[Any] | None = None
+        self._running: str | None = None
         self._next = 0
 
     def step(self, client: visagedb.Client) -> None:
@@ -45,8 +48,8 @@ class Keeper:
         others = len(self.galleries) - 1
         chosen = [self._create] if others < 4 else []
         chosen += [self._delete] if others else []
-        if self._running is None or self._running.done():
-            chosen += [self._cluster, self._calibrate]
+        if self._running is None or client.get_operation(self._running).done:
+            chosen += [self._cluster, self._calibrate, self._compact, self._compact]
         chosen += [self._update]
         wished = [one for one in chosen if one in self._wishes.get(self.wish, ())]
         self._random.choice(wished or chosen)(client)
@@ -88,12 +91,21 @@ class Keeper:
         self.acknowledged["update gallery"] += 1
 
     def _cluster(self, client: visagedb.Client) -> None:
-        self._started("cluster", client.cluster(GALLERY, method="average-linkage", threshold=0.6))
+        operation = client.cluster(GALLERY, method="average-linkage", threshold=0.6)
+        self._started("cluster", operation.name)
 
     def _calibrate(self, client: visagedb.Client) -> None:
-        self._started("calibrate", client.calibrate(GALLERY))
+        self._started("calibrate", client.calibrate(GALLERY).name)
 
-    def _started(self, kind: str, operation: visagedb.Operation[Any]) -> None:
-        self.operations.add(operation.name)
+    def _compact(self, client: visagedb.Client) -> None:
+        request = erasures_pb2.CompactGalleryRequest(
+            name=f"galleries/{GALLERY}", overwrite=self.wish == "compaction"
+        )
+        with grpc.insecure_channel(client.address) as channel:
+            answer = erasures_pb2_grpc.ErasureServiceStub(channel).CompactGallery(request)
+        self._started("compact", answer.operation.name)
+
+    def _started(self, kind: str, operation: str) -> None:
+        self.operations.add(operation)
         self._running = operation
         self.acknowledged[kind] += 1

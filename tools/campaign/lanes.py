@@ -7,12 +7,16 @@ that call alone may have happened or not, but never by halves.
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import grpc
+import numpy as np
+
 import visagedb
 from campaign.model import LOOSE, Person, State, difference, vector_of, without
+from visagedb.v1 import identities_pb2, identities_pb2_grpc, types_pb2
 
 GALLERY: Final = "people"
 PERSONS_MAX: Final = 30
@@ -30,6 +34,28 @@ class _Undoable:
 
     change: visagedb.Change
     before: State
+
+
+def _stream_item(
+    keys: Sequence[str], owners: Mapping[str, str]
+) -> identities_pb2.StreamEnrollFacesRequest:
+    """One face as a request of its own, several as columns."""
+    item = identities_pb2.StreamEnrollFacesRequest(item_id=",".join(keys))
+    vectors = np.array([vector_of(key) for key in keys], dtype="<f4").tobytes()
+    if len(keys) == 1:
+        [key] = keys
+        item.request.identity = f"galleries/{GALLERY}/identities/{owners[key]}"
+        item.request.template.CopyFrom(types_pb2.Template(vector=vectors))
+        item.request.face_id = item.request.source = key
+        item.request.allow_missing = True
+    else:
+        item.templates.gallery = f"galleries/{GALLERY}"
+        item.templates.vectors = vectors
+        item.templates.identity_ids.extend(owners[key] for key in keys)
+        item.templates.face_ids.extend(keys)
+        item.templates.sources.extend(keys)
+        item.templates.allow_missing = True
+    return item
 
 
 class Lane:
@@ -62,7 +88,7 @@ class Lane:
         people = [name for name in self.state if name != LOOSE]
         with_faces = [name for name in people if self.state[name].faces]
         chosen: list[Callable[[visagedb.Client], None]] = [self._enroll] * 6
-        chosen += [self._enroll_loose, self._enroll_many]
+        chosen += [self._enroll_loose, self._enroll_many, self._stream]
         if with_faces:
             chosen += [self._delete_face] * 2 + [self._move, self._find, self._enroll_again]
         if people:
@@ -189,7 +215,26 @@ class Lane:
             key = result.item.key
             name = self._bulk.pop(key)
             self.state = self._changed(**{name: self.state.get(name, Person()).plus([key])})
-            self.acknowledged["enroll in a stream"] += 1
+            self.acknowledged["enroll many"] += 1
+
+    def _stream(self, client: visagedb.Client) -> None:
+        """Single faces and columns of templates through one stream."""
+        names = [self._new_name() for _ in range(3)]
+        self._undoable = None
+        self._bulk = {self._new_key(): self._random.choice(names) for _ in range(32)}
+        keys = list(self._bulk)
+        parts = [[key] for key in keys[:8]] + [keys[8:20], keys[20:]]
+        requests = [_stream_item(part, self._bulk) for part in parts]
+        with grpc.insecure_channel(client.address) as channel:
+            stub = identities_pb2_grpc.IdentityServiceStub(channel)
+            for answer in stub.StreamEnrollFaces(iter(requests)):
+                assert answer.WhichOneof("result") != "error", answer
+                assert not answer.templates.errors, answer
+                for key in answer.item_id.split(","):
+                    name = self._bulk.pop(key)
+                    known = self.state.get(name, Person())
+                    self.state = self._changed(**{name: known.plus([key])})
+                    self.acknowledged["enroll in a stream"] += 1
 
     def _delete_face(self, client: visagedb.Client) -> None:
         loose = bool(self.state[LOOSE].faces) and self._random.random() < 0.3
