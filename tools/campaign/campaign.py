@@ -15,6 +15,8 @@ import grpc
 
 import visagedb
 from campaign.checks import broken_invariants, check_searches, of_lane, read_state
+from campaign.importer import PREFIX as IMPORTED
+from campaign.importer import Importer
 from campaign.keeper import Keeper
 from campaign.lanes import GALLERY, Lane
 from campaign.model import BYSTANDER, DIMENSION, LOOSE, Person, State, vector_of
@@ -69,7 +71,9 @@ class Campaign:
         self._verified = verified
         self.lanes = [Lane(number, seed) for number in range(lanes)]
         self.keeper = Keeper(seed)
-        self._writers: list[Lane | Keeper] = [*self.lanes, self.keeper]
+        self._sources = data.parent / "sources"
+        self.importer = Importer(self._sources)
+        self._writers: list[Lane | Keeper | Importer] = [*self.lanes, self.keeper, self.importer]
         self._bystanders: State = {
             name: Person({}, frozenset([name]))
             for name in (f"{BYSTANDER}{number}" for number in range(bystanders))
@@ -78,6 +82,7 @@ class Campaign:
 
     def begin(self) -> None:
         """Makes the gallery that everything is about."""
+        self._sources.mkdir()
         server = Server(self._data)
         with visagedb.Client(server.wait()) as client:
             client.create_gallery(
@@ -148,6 +153,7 @@ class Campaign:
             self.outcome.acknowledged += writer.acknowledged
 
     def _check(self, client: visagedb.Client) -> None:
+        self.importer.complete(client)
         state, findings = read_state(client)
         self._find(findings)
         self._find(self.keeper.settle(client))
@@ -155,7 +161,9 @@ class Campaign:
             self._find(lane.settle(of_lane(state, lane), client))
         if {n: p for n, p in state.items() if n.startswith(BYSTANDER)} != self._bystanders:
             self._find(["the bystanders are not what they were"])
-        expected = dict(self._bystanders)
+        imported = {name: p for name, p in state.items() if name.startswith(IMPORTED)}
+        self._find(self.importer.settle(imported))
+        expected = {**self._bystanders, **imported}
         for lane in self.lanes:
             expected |= {name: p for name, p in lane.state.items() if name != LOOSE}
         count, findings = check_searches(client, expected, self.lanes, self.outcome.kills)

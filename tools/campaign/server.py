@@ -17,6 +17,8 @@ _SMALL = {
     "SEGMENT_ADD_ROWS_MAX": 128,
     "TOMBSTONES_MAX": 40,
     "FILTERED_EXACT_ROWS_MAX": 100,
+    "IMPORT_ENTRIES_PER_COMMIT": 64,
+    "IMPORT_RESUMPTIONS_MAX": 1000,
 }
 _SAVED_ROWS_MIN = 100
 
@@ -94,7 +96,9 @@ def _serve(data: Path, failpoint: str, address: Connection) -> None:
         stopped = True
 
     signal.signal(signal.SIGTERM, stop)
-    server = RealServer(ServerConfig.load(data=data, port=0, workers=0))
+    server = RealServer(
+        ServerConfig.load(data=data, port=0, workers=0, import_roots=(data.parent / "sources",))
+    )
     server.start()
     address.send(server.address)
     while not stopped:
