@@ -20,6 +20,7 @@ from campaign.importer import Importer
 from campaign.keeper import Keeper
 from campaign.lanes import GALLERY, Lane
 from campaign.model import BYSTANDER, DIMENSION, LOOSE, Person, State, vector_of
+from campaign.offline import kill_offline
 from campaign.server import Server
 
 LANES: Final = 6
@@ -30,6 +31,12 @@ KILLED_WHILE_STARTING: Final = 0.1
 STARTING_SECONDS_MAX: Final = 0.08
 REACHED_SECONDS_MAX: Final = 120.0
 DEATH_SECONDS_MAX: Final = 2.0
+OFFLINE: Final = {
+    "restore.after_directory_rename",
+    "restore.before_directory_rename",
+    "restore.before_file",
+}
+"""Failpoints of work that is done while no server runs, beside those of a repair."""
 _ENDED: Final = (visagedb.UnavailableError, visagedb.RequestCancelledError)
 
 
@@ -70,9 +77,8 @@ class Campaign:
         self._moments = random.Random(seed)
         self._verified = verified
         self.lanes = [Lane(number, seed) for number in range(lanes)]
-        self.keeper = Keeper(seed)
-        self._sources = data.parent / "sources"
-        self.importer = Importer(self._sources)
+        self.keeper = Keeper(seed, data.with_name("backups"))
+        self.importer = Importer(data.with_name("sources"))
         self._writers: list[Lane | Keeper | Importer] = [*self.lanes, self.keeper, self.importer]
         self._bystanders: State = {
             name: Person({}, frozenset([name]))
@@ -82,7 +88,8 @@ class Campaign:
 
     def begin(self) -> None:
         """Makes the gallery that everything is about."""
-        self._sources.mkdir()
+        for name in ("sources", "exports"):
+            self._data.with_name(name).mkdir()
         server = Server(self._data)
         with visagedb.Client(server.wait()) as client:
             client.create_gallery(
@@ -116,6 +123,11 @@ class Campaign:
         Returns:
             Whether the failpoint was reached.
         """
+        if name in OFFLINE or name.startswith("repair."):
+            reached = kill_offline(self._data, name, arrival)
+            self.outcome.kills += reached
+            self.check()
+            return reached
         self._prepare(name)
         self.keeper.wish = name.partition(".")[0]
         server = Server(self._data, f"{name}=kill@{arrival}")

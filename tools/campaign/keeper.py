@@ -1,15 +1,29 @@
 """Writes of whole galleries, and work in the background, under the writers' feet."""
 
 import random
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
 
 import grpc
 
 import visagedb
 from campaign.lanes import GALLERY
 from campaign.model import DIMENSION
-from visagedb.v1 import erasures_pb2, erasures_pb2_grpc
+from visagedb.v1 import (
+    backups_pb2,
+    backups_pb2_grpc,
+    erasures_pb2,
+    erasures_pb2_grpc,
+    galleries_pb2,
+    galleries_pb2_grpc,
+    imports_pb2,
+    imports_pb2_grpc,
+)
+
+RESTORED: Final = "restored-"
 
 
 class Keeper:
@@ -17,6 +31,7 @@ class Keeper:
 
     Args:
         seed: Of its decisions.
+        backups: The folder that the server writes backups to.
 
     Attributes:
         galleries: Ids that must be there.
@@ -25,7 +40,9 @@ class Keeper:
         wish: Room of the failpoint that is to be reached; empty for none.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, backups: Path) -> None:
+        self._backups = backups
+        self._backup = ""
         self.galleries = {GALLERY}
         self.acknowledged: Counter[str] = Counter()
         self.operations: set[str] = set()
@@ -37,7 +54,10 @@ class Keeper:
             "checkpoint": (self._cluster,),
             "clustering": (self._cluster,),
             "gallery": (self._create, self._delete),
+            "backup": (self._back_up, self._restore),
             "compaction": (self._compact,),
+            "export": (self._export,),
+            "restore": (self._back_up, self._restore),
             "operations": (self._cluster,),
         }
         self._running: str | None = None
@@ -50,6 +70,7 @@ class Keeper:
         chosen += [self._delete] if others else []
         if self._running is None or client.get_operation(self._running).done:
             chosen += [self._cluster, self._calibrate, self._compact, self._compact]
+            chosen += [self._export, self._restore if self._backup else self._back_up]
         chosen += [self._update]
         wished = [one for one in chosen if one in self._wishes.get(self.wish, ())]
         self._random.choice(wished or chosen)(client)
@@ -60,6 +81,12 @@ class Keeper:
         pending, self._pending = self._pending, None
         self._running = None
         there = {gallery.id for gallery in client.list_galleries()}
+        # A restore may end now or later: nobody has waited for it.
+        for name in sorted(name for name in there if name.startswith(RESTORED)):
+            if client.get_gallery(name).identity_count == 0:
+                findings.append(f"{name} was restored without its people")
+            client.delete_gallery(name)
+        there = {name for name in there if not name.startswith(RESTORED)}
         if there not in (self.galleries, pending):
             findings.append(f"galleries: expected {self.galleries} or {pending}, found {there}")
         self.galleries = there
@@ -104,6 +131,39 @@ class Keeper:
         with grpc.insecure_channel(client.address) as channel:
             answer = erasures_pb2_grpc.ErasureServiceStub(channel).CompactGallery(request)
         self._started("compact", answer.operation.name)
+
+    def _export(self, client: visagedb.Client) -> None:
+        request = imports_pb2.ExportFacesRequest(
+            gallery=f"galleries/{GALLERY}",
+            path=str(self._backups.with_name("exports") / "people.parquet"),
+            overwrite=True,
+        )
+        with grpc.insecure_channel(client.address) as channel:
+            answer = imports_pb2_grpc.ImportServiceStub(channel).ExportFaces(request)
+        self._started("export", answer.operation.name)
+
+    def _back_up(self, client: visagedb.Client) -> None:
+        shutil.rmtree(self._backups, ignore_errors=True)
+        self._next += 1
+        self._backup = f"backup-{self._next}"
+        request = galleries_pb2.SnapshotGalleryRequest(
+            name=f"galleries/{GALLERY}", snapshot_id=self._backup
+        )
+        with grpc.insecure_channel(client.address) as channel:
+            answer = galleries_pb2_grpc.GalleryServiceStub(channel).SnapshotGallery(request)
+        self._started("back up", answer.operation.name)
+
+    def _restore(self, client: visagedb.Client) -> None:
+        backup, self._backup = self._backup, ""
+        if not (self._backups / backup).is_dir():
+            # The backup was cut short.
+            return
+        request = backups_pb2.RestoreGalleryRequest(
+            backup_id=backup, gallery_id=f"{RESTORED}{self._next}"
+        )
+        with grpc.insecure_channel(client.address) as channel:
+            answer = backups_pb2_grpc.BackupServiceStub(channel).RestoreGallery(request)
+        self._started("restore", answer.operation.name)
 
     def _started(self, kind: str, operation: str) -> None:
         self.operations.add(operation)

@@ -10,7 +10,7 @@ import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-_CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT = multiprocessing.get_context("forkserver")
 _SMALL = {
     "EXACT_ROWS_MAX": 640,
     "TAIL_ROWS_MAX": 64,
@@ -25,7 +25,7 @@ _SAVED_ROWS_MIN = 100
 
 def preload() -> None:
     """Names what the process that all servers are forked from has to import; call it first."""
-    _CONTEXT.set_forkserver_preload(["campaign.server", "visagedb_server.server"])
+    CONTEXT.set_forkserver_preload(["campaign.server", "visagedb_server.server"])
 
 
 class Server:
@@ -37,9 +37,9 @@ class Server:
     """
 
     def __init__(self, data: Path, failpoint: str = "") -> None:
-        receiving, sending = _CONTEXT.Pipe(duplex=False)
+        receiving, sending = CONTEXT.Pipe(duplex=False)
         arguments = (data, failpoint, sending)
-        self._process = _CONTEXT.Process(target=_serve, args=arguments, daemon=True)
+        self._process = CONTEXT.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
         sending.close()
         self._receiving = receiving
@@ -96,9 +96,15 @@ def _serve(data: Path, failpoint: str, address: Connection) -> None:
         stopped = True
 
     signal.signal(signal.SIGTERM, stop)
-    server = RealServer(
-        ServerConfig.load(data=data, port=0, workers=0, import_roots=(data.parent / "sources",))
+    config = ServerConfig.load(
+        data=data,
+        port=0,
+        workers=0,
+        import_roots=(data.with_name("sources"),),
+        export_roots=(data.with_name("exports"),),
+        backup_root=data.with_name("backups"),
     )
+    server = RealServer(config)
     server.start()
     address.send(server.address)
     while not stopped:
