@@ -13,6 +13,7 @@ from grpc_status import rpc_status
 from visagedb.v1 import (
     clusters_pb2,
     clusters_pb2_grpc,
+    erasures_pb2_grpc,
     galleries_pb2,
     galleries_pb2_grpc,
     gallery_audits_pb2_grpc,
@@ -40,6 +41,7 @@ class Api:
         self.search = search_pb2_grpc.SearchServiceStub(self.channel)
         self.clusters = clusters_pb2_grpc.ClusterServiceStub(self.channel)
         self.audits = gallery_audits_pb2_grpc.GalleryAuditServiceStub(self.channel)
+        self.erasures = erasures_pb2_grpc.ErasureServiceStub(self.channel)
         self.imports = imports_pb2_grpc.ImportServiceStub(self.channel)
         self.operations = operations_pb2_grpc.OperationsStub(self.channel)
 

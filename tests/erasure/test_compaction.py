@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from raw_bytes import traces
 from support import enroll, failures, gallery_record, random_vectors, run_together
 
 from visagedb_indexer.errors import CancelledError, NotFoundError, UnavailableError
@@ -16,26 +17,12 @@ from visagedb_indexer.gallery_values import SearchOptions
 from visagedb_indexer.integrity import verify_store
 from visagedb_indexer.store import GalleryStore
 from visagedb_indexer.store.blocks import Column
-from visagedb_indexer.values import Vector
 
 DIMENSION = 64
-RUN_BYTES = 16
 
 
 def quiet(progress: float, stage: str) -> None:
     return None
-
-
-def traces(folder: Path, vector: Vector) -> list[str]:
-    """Files with the vector's bytes, or any aligned run of 16 of them."""
-    data = vector.astype("<f4").tobytes()
-    runs = [data[start : start + RUN_BYTES] for start in range(0, len(data), RUN_BYTES)]
-    found = []
-    for file in folder.rglob("*"):
-        if file.is_file() and any(run in (content := file.read_bytes()) for run in runs):
-            found.append(file.name)
-            del content
-    return found
 
 
 @pytest.fixture
