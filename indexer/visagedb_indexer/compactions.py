@@ -5,7 +5,6 @@ answers that name the erased. Then the database is copied without its free pages
 writes, and the receipts that were pending at the beginning are complete.
 """
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -96,7 +95,6 @@ class Compactions:
         self._engine = engine
         self._erasures = erasures
         self._clusterings = clusterings
-        self._one_at_a_time = threading.Lock()
         self._closed = False
 
     def compact(
@@ -110,15 +108,15 @@ class Compactions:
             gently: Rest as long as is worked, for the others' sake.
 
         Raises:
-            UnavailableError: It is being compacted at this moment.
+            UnavailableError: It is being compacted or verified at this moment.
             StorageFullError: There is no room for the copy; the gallery is as it was.
         """
-        if not self._one_at_a_time.acquire(blocking=False):
-            raise UnavailableError("the gallery is being compacted already; wait for that")
+        if not self._store.upkeep.acquire(blocking=False):
+            raise UnavailableError("the gallery is being compacted or verified; wait for that")
         try:
             return self._compact(progress, overwrite=overwrite, gently=gently)
         finally:
-            self._one_at_a_time.release()
+            self._store.upkeep.release()
 
     def _compact(self, progress: Progress, *, overwrite: bool, gently: bool) -> CompactionOutcome:
         def report(done: float, stage: str) -> None:
@@ -151,8 +149,8 @@ class Compactions:
 
     @property
     def running(self) -> bool:
-        """Whether the gallery is being compacted."""
-        return self._one_at_a_time.locked()
+        """Whether the gallery is being compacted, or verified."""
+        return self._store.upkeep.locked()
 
     def due(self, policy: CompactionPolicy) -> str:
         """Why the gallery should be compacted now, for the log; empty if it need not be."""
@@ -170,5 +168,5 @@ class Compactions:
     def close(self) -> None:
         """Gives up a compaction in progress, and waits for its end."""
         self._closed = True
-        with self._one_at_a_time:
+        with self._store.upkeep:
             pass

@@ -47,7 +47,8 @@ class Upkeep:
         Raises:
             GalleryClosedError: The gallery is being closed.
         """
-        report = verify_store(self._store, progress)
+        with self._store.upkeep:
+            report = verify_store(self._store, progress)
         progress(1.0, "memory")
         return replace(report, results=(*report.results, self._memory()))
 

@@ -116,7 +116,7 @@ def test_the_expired_are_erased_and_compacted_away(tmp_path: Path) -> None:
         client.update_identity("staff", "bob", expire_time=None)
         wait_for(lambda: len(list(client.list_identities("staff"))) == 3)
         found = client.identify("staff", vector=vectors[0], top_k=4)
-        assert {one.identity_id for one in found.identifications[0].candidates} == {"bob", "eve", "joe"}
+        assert {one.id for one in found.identifications[0].candidates} == {"bob", "eve", "joe"}
         [receipt] = client.list_erasures("staff")
         assert (receipt.identity, receipt.cause) == ("ada", ErasureCause.EXPIRY)
         assert receipt.expire_time is not None

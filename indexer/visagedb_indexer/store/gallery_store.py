@@ -68,6 +68,8 @@ class GalleryStore:
                 record = decode(data, GalleryRecord)
         self._dimension = record.model.dimension
         self._opened = Opened(environment, self._dimension)
+        self.upkeep = threading.Lock()
+        """Held by whoever exchanges the database, or looks at its file beside LMDB."""
         self._writing = threading.Lock()
         self._turnstile = threading.Lock()
 
