@@ -132,8 +132,8 @@ def check_batch(batch: TemplateBatch, dimension: int) -> CheckedBatch:
     fingerprint = b""
     if batch.request_id:
         fingerprint = fingerprint_of(
-            "templates", batch.mode, batch.create, batch.identity_ids, batch.face_ids,
-            batch.sources, batch.said, digests,
+            "templates", batch.mode, batch.create, "\n".join(batch.identity_ids), batch.face_ids,
+            batch.sources, batch.said, b"".join(digests),
         )  # fmt: skip
     return CheckedBatch(batch, units, checksums.of_vectors(units), digests, errors, fingerprint)
 
@@ -157,7 +157,7 @@ def enroll_batch(checked: CheckedBatch, gate: EnrolmentGate) -> Command[BatchAns
         outcomes: list[EnrollOutcome | None] = [None] * len(rows)
         if known is not None:
             outcomes = list(known.outcomes)
-        others = [row for row in rows if outcomes[row] is None]
+        others: Sequence[int] = [row for row in rows if outcomes[row] is None]
         if known is None and judgement is None:
             lane, others = _divide(checked, txn)
             if lane:
@@ -228,17 +228,18 @@ def _newcomers(checked: CheckedBatch, lane: Sequence[int]) -> Newcomers:
     # The faces of an identity become neighbours.
     order = np.argsort(owners, kind="stable")
     rows = np.array(lane, dtype=np.int64)[order]
-    places = rows.tolist()
-    first = dict(zip(reversed(owners[order].tolist()), reversed(places), strict=True))
+    places, nothing_said = rows.tolist(), [""] * len(rows)
+    said: Sequence[Mapping[str, Any]] = ()
+    if batch.said:
+        first = dict(zip(reversed(owners[order].tolist()), reversed(places), strict=True))
+        said = [_fields(batch.said[first[number]]) for number in range(len(numbers))]
     return Newcomers(
         identity_ids=list(numbers),
-        said=[_fields(batch.said[first[number]]) for number in range(len(numbers))]
-        if batch.said
-        else (),
+        said=said,
         owners=owners[order],
-        face_ids=[batch.face_ids[row] for row in places] if batch.face_ids else [""] * len(places),
+        face_ids=[batch.face_ids[row] for row in places] if batch.face_ids else nothing_said,
         digests=[checked.digests[row] for row in places],
-        sources=[batch.sources[row] for row in places] if batch.sources else [""] * len(places),
+        sources=[batch.sources[row] for row in places] if batch.sources else nothing_said,
         vectors=checked.units[rows],
         checksums=checked.checksums[rows],
     )

@@ -49,6 +49,17 @@ async def test_bulk(client: visagedb.AsyncClient, tmp_path: Path) -> None:
     assert (await client.get_gallery("staff")).face_count == 200
 
 
+async def test_a_matrix(client: visagedb.AsyncClient) -> None:
+    matrix = np.random.default_rng(1).standard_normal((200, DIMENSION))
+    ids = [f"p{number}" for number in range(200)]
+    done = await client.enroll_vectors("staff", ids, matrix, batch_rows=30)
+    assert done.ok
+    assert done.count("enrolled") == 200
+    found = (await client.identify("staff", vector=matrix[77])).best
+    assert found is not None
+    assert found.id == "p77"
+
+
 async def test_bulk_can_be_left_early(client: visagedb.AsyncClient) -> None:
     vectors = np.random.default_rng(1).standard_normal((50, DIMENSION))
     items = (visagedb.EnrollItem(f"p{n}", vector=vector) for n, vector in enumerate(vectors))

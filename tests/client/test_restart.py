@@ -56,6 +56,32 @@ def test_bulk_enrolment_outlives_a_killed_server(tmp_path: Path) -> None:
         assert [process.terminate() for process in restarted] == [0]
 
 
+def test_a_matrix_outlives_a_killed_server(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    first = start_process(data, "--workers", "0")
+    port = first.address.rpartition(":")[2]
+    vectors = np.random.default_rng(2).standard_normal((20_000, DIMENSION)).astype(np.float32)
+    ids = [f"p{number}" for number in range(len(vectors))]
+    restarted = []
+
+    def progress(state: visagedb.BulkProgress) -> None:
+        if state.done >= 3_000 and not restarted:
+            first.kill()
+            restarted.append(start_process(data, "--workers", "0", "--port", port))
+
+    try:
+        with visagedb.Client(first.address) as client:
+            client.create_gallery("staff", model="mine@1", dimension=DIMENSION)
+            done = client.enroll_vectors("staff", ids, vectors, batch_rows=200, progress=progress)
+            assert done.ok
+            # Their request ids give them the answer that got lost, not that of a repeat.
+            assert done.count("enrolled") == done.created_identity_count == len(vectors)
+            gallery = client.get_gallery("staff")
+            assert (gallery.identity_count, gallery.face_count) == (len(vectors), len(vectors))
+    finally:
+        assert [process.terminate() for process in restarted] == [0]
+
+
 def test_a_server_that_stays_away_is_an_error(tmp_path: Path) -> None:
     process = start_process(tmp_path / "data", "--workers", "0")
     with visagedb.Client(process.address) as client:

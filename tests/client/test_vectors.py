@@ -259,3 +259,68 @@ def test_cluster(client: visagedb.Client) -> None:
         client.get_operation("operations/none")
     with pytest.raises(visagedb.ClusteringNotFoundError):
         client.get_clustering("galleries/staff/clusterings/none")
+
+
+def test_a_matrix_with_columns(client: visagedb.Client) -> None:
+    random = np.random.default_rng(4)
+    matrix = random.standard_normal((500, DIMENSION)).astype(np.float32)
+    ids = [f"p{number}" for number in range(500)]
+    ids[7] = "not an id"
+    seen: list[visagedb.BulkProgress] = []
+    done = client.enroll_vectors(
+        "staff",
+        np.array(ids),
+        matrix,
+        sources=[f"{number}.jpg" for number in range(500)],
+        display_names=[f"Person {number}" for number in range(500)],
+        labels={"site": "north", "row": [str(number % 3) for number in range(500)]},
+        metadata=[{"n": number} if number else None for number in range(500)],
+        batch_rows=64,
+        progress=seen.append,
+    )
+    assert not done.ok
+    assert done.count("enrolled") == done.created_identity_count == 499
+    assert done.outcomes[7] is None
+    assert isinstance(done.errors[7], visagedb.InvalidNameError)
+    assert (seen[-1].done, seen[-1].failed) == (500, 1)
+    person = client.get_identity("staff", "p100")
+    assert (person.display_name, dict(person.labels)) == (
+        "Person 100",
+        {"site": "north", "row": "1"},
+    )
+    assert dict(person.metadata) == {"n": 100}
+    found = client.identify("staff", vector=matrix[300], filter="labels.row=0").best
+    assert found is not None
+    assert found.id == "p300"
+    again = client.enroll_vectors("staff", ids, matrix, batch_rows=100)
+    assert again.count("already_enrolled") == 499
+    skipped = client.enroll_vectors("staff", ids[:5], matrix[5:10], mode="skip_existing")
+    assert skipped.count("skipped") == 5
+
+
+def test_a_matrix_is_checked_before_anything_is_sent(client: visagedb.Client) -> None:
+    with pytest.raises(visagedb.InvalidVectorError, match="shape"):
+        client.enroll_vectors("staff", ["a"], np.zeros(DIMENSION))
+    with pytest.raises(ValueError, match="sources"):
+        client.enroll_vectors("staff", ["a"], np.ones((1, DIMENSION)), sources=[])
+    with pytest.raises(ValueError, match="identities"):
+        client.enroll_vectors("staff", ["a", "b"], np.ones((1, DIMENSION)))
+    with pytest.raises(ValueError, match="sideways"):
+        client.enroll_vectors("staff", ["a"], np.ones((1, DIMENSION)), mode="sideways")
+    assert client.get_gallery("staff").face_count == 0
+
+
+def test_batches_come_from_a_generator(client: visagedb.Client) -> None:
+    matrix = np.random.default_rng(4).standard_normal((60, DIMENSION))
+
+    def batches() -> Iterator[visagedb.VectorBatch]:
+        for start in range(0, 60, 20):
+            ids = [f"p{number}" for number in range(start, start + 20)]
+            yield visagedb.VectorBatch(ids, matrix[start : start + 20], key=start)
+        yield visagedb.VectorBatch(["a", "b"], matrix[:2, :3], key="short")
+
+    results = {one.key: one for one in client.enroll_batches("staff", batches(), in_flight=2)}
+    assert all(results[start].count("enrolled") == 20 for start in (0, 20, 40))
+    assert {type(error) for error in results["short"].errors.values()} == {
+        visagedb.InvalidVectorError
+    }

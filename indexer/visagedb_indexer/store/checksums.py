@@ -22,6 +22,12 @@ def sealed(body: bytes) -> bytes:
     return body + xxhash.xxh32_digest(body)
 
 
+def sealed_all(bodies: Iterable[bytes]) -> list[bytes]:
+    """Many bytes, each with its checksum behind it."""
+    digest = xxhash.xxh32_digest
+    return [body + digest(body) for body in bodies]
+
+
 def unsealed(data: bytes | memoryview) -> memoryview:
     """Inverse of `sealed`.
 
@@ -42,8 +48,11 @@ def of_vector(vector: NDArray[np.generic]) -> int:
 
 def of_vectors(vectors: NDArray[np.generic]) -> NDArray[np.uint32]:
     """The checksums of vectors, shape (n, dimension), as an array of shape (n,)."""
-    rows: Iterable[memoryview] = map(memoryview, np.ascontiguousarray(vectors, dtype="<f4"))
-    return np.fromiter(map(_of_bytes, rows), dtype=np.uint32, count=len(vectors))
+    rows: Iterable[NDArray[np.generic]] = np.ascontiguousarray(vectors, dtype="<f4")
+    digests = (xxhash.xxh3_64_intdigest(row.data) for row in rows)
+    low = np.fromiter(digests, dtype=np.uint64, count=len(vectors)).astype(np.uint32)
+    # As for a single one.
+    return np.where(low == 0, np.uint32(1), low)
 
 
 def _of_bytes(data: memoryview) -> int:

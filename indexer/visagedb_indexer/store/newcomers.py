@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from visagedb_indexer.store import schema
 from visagedb_indexer.store.environment import Handle, LmdbTransaction
-from visagedb_indexer.store.records import encode
+from visagedb_indexer.store.records import encode_all
 from visagedb_indexer.store.schema import SubDatabase
 from visagedb_indexer.values import Vector
 
@@ -167,31 +167,29 @@ def _hex_ids(count: int) -> list[str]:
 
 def _completed(face_ids: Sequence[str]) -> Sequence[str]:
     made = _hex_ids(len(face_ids))
+    if not any(face_ids):
+        return made
     return [given or own for given, own in zip(face_ids, made, strict=True)]
 
 
 def _identity_records(new: Newcomers, numbers: Sequence[int], time_us: int) -> list[bytes]:
     counts = np.bincount(new.owners, minlength=len(numbers)).tolist()
-    rows = zip(new.identity_ids, _hex_ids(len(numbers)), numbers, counts, strict=True)
-    if new.said:
-        return [
-            encode(_IdentityFields(i, uid, number, time_us, time_us, face_count=count, **said))
-            for (i, uid, number, count), said in zip(rows, new.said, strict=True)
-        ]
-    return [
-        encode(_IdentityFields(i, uid, number, time_us, time_us, face_count=count))
-        for i, uid, number, count in rows
-    ]
+    said: Iterable[Mapping[str, Any]] = new.said or repeat({}, len(numbers))
+    rows = zip(new.identity_ids, _hex_ids(len(numbers)), numbers, counts, said, strict=True)
+    return encode_all(
+        _IdentityFields(i, uid, number, time_us, time_us, face_count=count, **fields)
+        for i, uid, number, count, fields in rows
+    )
 
 
 def _face_records(
     new: Newcomers, face_ids: Sequence[str], ordinals: NDArray[np.int64], time_us: int
 ) -> list[bytes]:
     rows = zip(face_ids, ordinals.tolist(), new.digests, new.sources, strict=True)
-    return [
-        encode(_FaceFields(face_id, ordinal, digest, time_us, source))
+    return encode_all(
+        _FaceFields(face_id, ordinal, digest, time_us, source)
         for face_id, ordinal, digest, source in rows
-    ]
+    )
 
 
 def _by_label(new: Newcomers, numbers: Sequence[int]) -> dict[tuple[str, str], list[int]]:

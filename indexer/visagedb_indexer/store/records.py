@@ -4,6 +4,7 @@ A field may be added with a default in any release; old bytes then decode with t
 default. Removing or changing a field takes a new format version and a migration.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -354,6 +355,11 @@ _ENCODER = msgspec.msgpack.Encoder()
 def encode(record: object) -> bytes:
     """A record as bytes."""
     return checksums.sealed(_ENCODER.encode(record))
+
+
+def encode_all(records: Iterable[object]) -> list[bytes]:
+    """Many records as bytes."""
+    return checksums.sealed_all(map(_ENCODER.encode, records))
 
 
 def decode(data: bytes | memoryview, kind: type[Record]) -> Record:
