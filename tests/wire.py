@@ -107,11 +107,17 @@ class Api:
         )
         for page in pages:
             for identity in page.identities:
-                request = identities_pb2.ListFacesRequest(parent=identity.name)
-                faces = found[identity.name.split("/")[-1]] = []
-                for face_page in read_pages(self.identities.ListFaces, request):
-                    faces += [face.name.split("/")[-1] for face in face_page.faces]
+                found[identity.name.split("/")[-1]] = self.faces(identity.name)
         return found
+
+    def faces(self, identity_name: str) -> list[str]:
+        """Ids of the faces of an identity, read page by page."""
+        request = identities_pb2.ListFacesRequest(parent=identity_name)
+        return [
+            face.name.split("/")[-1]
+            for page in read_pages(self.identities.ListFaces, request)
+            for face in page.faces
+        ]
 
     def start_import(self, path: object, gallery: str = "people", **fields: Any) -> str:
         """Starts an import; the name of its operation."""

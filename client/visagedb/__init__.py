@@ -126,6 +126,14 @@ from visagedb._gate import (
     QualityCheck,
     QuarantinedFace,
 )
+from visagedb._imports import (
+    Export,
+    Import,
+    ImportFailure,
+    ImportMode,
+    ImportState,
+    SourceFormat,
+)
 from visagedb._inputs import ImageInput, ProbeInput, VectorInput
 from visagedb._lineage import Change, ChangeKind, LineageEntry, LineageSource
 from visagedb._operation import AsyncOperation, Operation
@@ -223,6 +231,7 @@ __all__ = [
     "ErasureKind",
     "ErasureState",
     "EtagMismatchError",
+    "Export",
     "Face",
     "FaceExistsError",
     "FaceNotFoundError",
@@ -257,7 +266,11 @@ __all__ = [
     "ImageCrashedWorkerError",
     "ImageInput",
     "ImageTooLargeError",
+    "Import",
+    "ImportFailure",
+    "ImportMode",
     "ImportNotFoundError",
+    "ImportState",
     "IntegrityFinding",
     "IntegrityReport",
     "IntegrityResult",
@@ -316,6 +329,7 @@ __all__ = [
     "ServerClock",
     "ServerUnreachableError",
     "SeveralFacesError",
+    "SourceFormat",
     "StorageCorruptError",
     "StorageFullError",
     "SuspectedDuplicate",

@@ -8,6 +8,7 @@ from visagedb._audits import GalleryAudit
 from visagedb._backups import Backup, IntegrityReport, RestoredGallery
 from visagedb._calibration import Calibration
 from visagedb._erasures import Compaction
+from visagedb._imports import Export, Import
 from visagedb._names import last_id, segment
 from visagedb._values import (
     Decision,
@@ -347,6 +348,8 @@ class OperationStatus:
         backup: What a backup has written; None until it went well.
         restored: What has come back from a backup; None until it went well.
         integrity: What a check or a repair found; None until it went well.
+        imported: How an import stands, also while it runs.
+        exported: What an export wrote; None until it went well.
     """
 
     name: str
@@ -363,12 +366,15 @@ class OperationStatus:
     backup: Backup | None = None
     restored: RestoredGallery | None = None
     integrity: IntegrityReport | None = None
+    imported: Import | None = None
+    exported: Export | None = None
 
     @property
     def result(self) -> object | None:
         """Whichever of the results it has; None until it went well."""
         results = (self.clustering, self.calibration, self.audit, self.compaction)
-        more = (self.backup, self.restored, self.integrity)
+        imported = self.imported if self.done else None
+        more = (self.backup, self.restored, self.integrity, imported, self.exported)
         return next((one for one in (*results, *more) if one is not None), None)
 
     @property

@@ -33,6 +33,7 @@ from visagedb._api import faces as faces_api
 from visagedb._api import galleries as galleries_api
 from visagedb._api import health as health_api
 from visagedb._api import identities as identities_api
+from visagedb._api import imports as imports_api
 from visagedb._api import quarantine as quarantine_api
 from visagedb._api import search as search_api
 from visagedb._api import streams as streams_api
@@ -222,6 +223,14 @@ class AsyncClient:
     join_clusters = _method(clusters_api.join_clusters)
     split_cluster = _method(clusters_api.split_cluster)
     undo_cluster_edit = _method(clusters_api.undo_cluster_edit)
+    import_faces = _starting(imports_api.import_faces)
+    get_import = _method(imports_api.get_import)
+    list_imports = _listing(imports_api.list_imports)
+    import_failures = _listing(imports_api.import_failures)
+    pause_import = _method(imports_api.pause_import)
+    resume_import = _method(imports_api.resume_import)
+    export_faces = _starting(imports_api.export_faces)
+
     get_operation = _method(clusters_api.get_operation)
     list_operations = _listing(clusters_api.list_operations)
     cancel_operation = _method(clusters_api.cancel_operation)

@@ -14,6 +14,7 @@ from visagedb import _convert_backups as backups
 from visagedb import _convert_calibration as calibrations
 from visagedb import _convert_erasures as erasures
 from visagedb import _convert_gate as gates
+from visagedb import _convert_imports as imports
 from visagedb import _resources as resources
 from visagedb import _values as values
 from visagedb._convert_faces import detected_face as detected_face
@@ -29,6 +30,7 @@ from visagedb.v1 import (
     galleries_pb2,
     gallery_audits_pb2,
     identities_pb2,
+    imports_pb2,
     integrity_pb2,
     search_pb2,
     types_pb2,
@@ -60,6 +62,8 @@ _METADATA: Final = (
     erasures_pb2.CompactGalleryMetadata,
     backups_pb2.BackupMetadata,
     integrity_pb2.VerifyGalleryIntegrityMetadata,
+    imports_pb2.ImportFacesMetadata,
+    imports_pb2.ExportFacesMetadata,
 )
 _GALLERY_STATES: Final = {
     galleries_pb2.GALLERY_STATE_UNSPECIFIED: values.GalleryState.ACTIVE,
@@ -336,10 +340,13 @@ def operation_status(message: operations_pb2.Operation) -> answers.OperationStat
         answer = response_kind()
         if response.Unpack(answer):
             found[field] = converted(answer)
+    finished = bool(found)
+    if isinstance(metadata, imports_pb2.ImportFacesMetadata) and metadata.HasField("import"):
+        found.setdefault("imported", imports.import_(imports.inner(metadata)))
     return answers.OperationStatus(
         name=message.name,
         done=message.done,
-        progress=1.0 if found else metadata.progress,
+        progress=1.0 if finished else metadata.progress,
         stage=metadata.stage,
         gallery=segment(metadata.gallery, "galleries"),
         create_time=moment(metadata.create_time),
@@ -356,5 +363,7 @@ _RESPONSES: Final[Mapping[str, tuple[type[Message], Callable[[Any], Any]]]] = {
     "backup": (backups_pb2.Backup, backups.backup),
     "restored": (backups_pb2.RestoreResult, backups.restored),
     "integrity": (integrity_pb2.IntegrityReport, backups.report),
+    "imported": (imports_pb2.Import, imports.import_),
+    "exported": (imports_pb2.Export, imports.export),
 }
 """What an operation may end with, by the field of its status."""

@@ -17,6 +17,8 @@ from visagedb._cli import (
     _face,
     _gallery,
     _identity,
+    _import,
+    _imports,
     _keys,
     _operation,
     _quarantine,
@@ -52,6 +54,7 @@ _SERVER_PACKAGES: Final = frozenset(
         "msgspec",
         "onnx",
         "prometheus_client",
+        "pyarrow",
         "pydantic",
         "pydantic_settings",
         "pyroaring",
@@ -69,10 +72,13 @@ _OWN: Final = frozenset(
         "clusters",
         "enroll",
         "erasure",
+        "export",
         "face",
         "gallery",
         "identify",
         "identity",
+        "import",
+        "imports",
         "keys",
         "operation",
         "quarantine",
@@ -158,9 +164,10 @@ def build(arguments: list[str]) -> typer.Typer:
         _quarantine,
         _keys,
         _audit_log,
+        _imports,
     ):
         app.add_typer(module.app)
-    for register in (_enroll.register, _search.register, _cluster.register):
+    for register in (_enroll.register, _search.register, _cluster.register, _import.register):
         register(app)
     return app
 

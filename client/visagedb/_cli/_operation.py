@@ -43,9 +43,7 @@ def show(session: Session, operation: OperationArgument) -> None:
         "stage": found.stage,
         "started": when(found.create_time),
         "error": "" if found.error is None else str(found.error),
-        "result": next(
-            (one.name for one in (found.clustering, found.calibration, found.audit) if one), ""
-        ),
+        "result": getattr(found.result, "name", ""),
     }
     session.show({"operation": found}, facts(rows))
 

@@ -112,6 +112,9 @@ class ParquetSource:
                 if batch is None:
                     return
                 count = batch.num_rows
+                if first + count <= start:
+                    first += count
+                    continue
                 wanted = batch.slice(max(0, start - first))
                 vectors = _vectors(wanted.column(self._columns["vector"]))
                 columns = {
@@ -176,6 +179,8 @@ def _values(column: Any) -> list[Any]:
 
 def _vectors(column: Any) -> Sequence[Vector | None]:
     """The vectors of a column, each of its own length; None where there is none."""
+    if not len(column):
+        return []
     if not pa.types.is_nested(column.type):
         return [None if value is None else _from_bytes(value) for value in column.to_pylist()]
     if column.null_count:
