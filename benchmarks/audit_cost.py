@@ -4,7 +4,8 @@
 
 One server, and a client in a process of its own that searches a small gallery, which is where an
 entry weighs most. Short rounds with and without entries take turns; the figures are the medians
-of the ratios of neighbouring rounds. Writes benchmarks/results/audit_cost.json.
+of the ratios of neighbouring rounds: of searches per second, and of the server's processor time
+for each, which also counts the thread that writes. Writes benchmarks/results/audit_cost.json.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -70,18 +72,43 @@ def search(address: str, orders: Connection) -> None:
             started = time.perf_counter()
             jobs = [pool.submit(work, started + seconds) for _ in range(threads)]
             done = sum(job.result() for job in jobs)
-            orders.send(done / (time.perf_counter() - started))
+            orders.send((done, time.perf_counter() - started))
 
 
-def rounds(orders: Connection, seconds: float, threads: int, pairs: int) -> Iterator[list[float]]:
-    """Searches per second without and with entries, in turns, which of them first as well."""
+@dataclass(frozen=True)
+class Round:
+    """Searches per second, and the server's processor time for each in milliseconds."""
+
+    rate: float
+    processor_ms: float
+
+
+def run_round(orders: Connection, seconds: float, threads: int, *, on: bool) -> Round:
+    SwitchedRecorder.on = on
+    used = time.process_time()
+    orders.send((seconds, threads))
+    done, took = orders.recv()
+    return Round(done / took, 1e3 * (time.process_time() - used) / done)
+
+
+def rounds(
+    orders: Connection, seconds: float, threads: int, pairs: int
+) -> Iterator[tuple[Round, Round]]:
+    """Without and with entries, in turns, which of them first as well."""
     for number in range(pairs):
-        rates = {}
-        for on in (False, True) if number % 2 else (True, False):
-            SwitchedRecorder.on = on
-            orders.send((seconds, threads))
-            rates[on] = orders.recv()
-        yield [rates[False], rates[True]]
+        order = (False, True) if number % 2 else (True, False)
+        made = {on: run_round(orders, seconds, threads, on=on) for on in order}
+        yield made[False], made[True]
+
+
+def compared(pairs: list[tuple[float, float]]) -> dict[str, Any]:
+    ratios = [after / before for before, after in pairs]
+    return {
+        "without": round(statistics.median(before for before, _ in pairs), 3),
+        "with": round(statistics.median(after for _, after in pairs), 3),
+        "ratio_median": round(statistics.median(ratios), 3),
+        "ratio_quartiles": [round(value, 3) for value in statistics.quantiles(ratios, n=4)[::2]],
+    }
 
 
 def measure(address: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -93,18 +120,10 @@ def measure(address: str, options: argparse.Namespace) -> dict[str, Any]:
     try:
         list(rounds(orders, 1.0, 1, 1))
         for threads in options.threads:
-            rates = list(rounds(orders, options.seconds, threads, options.pairs))
-            without, with_entries = (
-                statistics.median(column) for column in zip(*rates, strict=True)
-            )
-            ratios = sorted(b / a for a, b in rates)
+            pairs = list(rounds(orders, options.seconds, threads, options.pairs))
             figures[str(threads)] = {
-                "searches_per_second_without": round(without, 1),
-                "searches_per_second_with": round(with_entries, 1),
-                "ratio_median": round(statistics.median(ratios), 4),
-                "ratio_quartiles": [
-                    round(value, 4) for value in statistics.quantiles(ratios, n=4)[::2]
-                ],
+                "rate": compared([(a.rate, b.rate) for a, b in pairs]),
+                "processor_ms": compared([(a.processor_ms, b.processor_ms) for a, b in pairs]),
             }
     finally:
         orders.send(None)
@@ -170,16 +189,18 @@ def main() -> None:
         "bytes_per_entry": round(size / with_entries, 1),
         "by_client_threads": figures,
     }
-    table = Table("client threads", "without", "with entries", "ratio", "quartiles")
-    for threads, one in figures["by_client_threads"].items():
-        low, high = one["ratio_quartiles"]
-        table.add_row(
-            threads,
-            f"{one['searches_per_second_without']:.0f}/s",
-            f"{one['searches_per_second_with']:.0f}/s",
-            f"{one['ratio_median']:.3f}",
-            f"{low:.3f} to {high:.3f}",
-        )
+    table = Table("client threads", "of a search", "without", "with entries", "ratio", "quartiles")
+    for threads, both in figures["by_client_threads"].items():
+        for name, one in both.items():
+            low, high = one["ratio_quartiles"]
+            table.add_row(
+                threads,
+                {"rate": "per second", "processor_ms": "processor time, ms"}[name],
+                f"{one['without']:.4g}",
+                f"{one['with']:.4g}",
+                f"{one['ratio_median']:.3f}",
+                f"{low:.3f} to {high:.3f}",
+            )
     console = Console()
     console.print(table)
     console.print(
