@@ -33,6 +33,7 @@ from PIL import Image, ImageEnhance
 from rich.console import Console
 from rich.table import Table
 
+from visagedb_indexer import defaults
 from visagedb_indexer.choice import Choice
 from visagedb_indexer.errors import EnrolmentRejectedError
 from visagedb_indexer.faces.registry import ModelRegistry
@@ -139,7 +140,9 @@ def draw(names: NDArray[np.str_], planted: int, seed: int) -> Draw:
 def enrolled(photographs: Photographs, rows: Sequence[int], folder: Path) -> Gallery:
     """A calibrated gallery of some of them."""
     model = ModelRegistry().get("sface").identity()
-    gallery = Gallery(folder, GalleryRecord("people", "people", model, 1, 1))
+    gallery = Gallery(
+        folder, GalleryRecord("people", "people", model, 1, 1, fusion=defaults.FUSION)
+    )
     for start in range(0, len(rows), 1000):
         some = list(rows[start : start + 1000])
         ids = [str(photographs.names[row]) for row in some]

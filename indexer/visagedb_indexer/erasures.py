@@ -76,7 +76,8 @@ class Erasures:
         def command(txn: Transaction) -> Effects[ErasureRecord | None]:
             record = txn.find_identity(identity_id) if allow_missing else txn.identity(identity_id)
             if record is None:
-                txn.quarantine.erase(identity_id)
+                for face in txn.drop_quarantined(identity_id):
+                    keep_face_receipt(txn, face, gallery_id, identity_id)
                 return Effects(None)
             check_etag(etag, record.revision)
             return _erased(txn, [record], gallery_id, ErasureCause.REQUEST).only()
@@ -103,20 +104,8 @@ class Erasures:
                     return Effects(None)
                 raise
             txn.remove_face(identity, face)
-            receipt = ErasureRecord(
-                id=_new_id(),
-                kind=ErasureKind.FACE,
-                cause=ErasureCause.REQUEST,
-                gallery_id=gallery_id,
-                time_us=now_us(),
-                generation=txn.counters().generation,
-                identity_id=identity_id,
-                identity_uid="" if identity is None else identity.uid,
-                face_id=face.id,
-                face_count=1,
-                content_digest=_digest([face]),
-            )
-            _keep(txn, receipt)
+            uid = "" if identity is None else identity.uid
+            receipt = keep_face_receipt(txn, face, gallery_id, identity_id, uid)
             return Effects(receipt, removed_faces=(face.ordinal,))
 
         return self._run(command)
@@ -184,6 +173,35 @@ class Erasures:
         return completed
 
 
+def keep_face_receipt(
+    txn: Transaction, face: FaceRecord, gallery_id: str, identity_id: str, identity_uid: str = ""
+) -> ErasureRecord:
+    """Keeps the receipt of a face that was erased alone, in the commit that erases it.
+
+    Args:
+        txn: The commit; the face is removed already.
+        face: The face.
+        gallery_id: Where it was.
+        identity_id: Whose it was, or was to be; empty for a loose face.
+        identity_uid: Of that identity; empty without one.
+    """
+    receipt = ErasureRecord(
+        id=_new_id(),
+        kind=ErasureKind.FACE,
+        cause=ErasureCause.REQUEST,
+        gallery_id=gallery_id,
+        time_us=now_us(),
+        generation=txn.counters().generation,
+        identity_id=identity_id,
+        identity_uid=identity_uid,
+        face_id=face.id,
+        face_count=1,
+        content_digest=_digest([face]),
+    )
+    _keep(txn, receipt)
+    return receipt
+
+
 @dataclass(frozen=True, slots=True)
 class _Erased:
     receipts: tuple[ErasureRecord, ...]
@@ -205,7 +223,7 @@ def _erased(
         faces = list(txn.faces(record.number))
         ordinals += txn.remove_identity(record)
         txn.lineage.erase(record.number)
-        txn.quarantine.erase(record.id)
+        faces += txn.drop_quarantined(record.id)
         receipt = ErasureRecord(
             id=_new_id(),
             kind=ErasureKind.IDENTITY,

@@ -103,7 +103,7 @@ class Gallery:
         )
         self.moves = Moves(self._store, self._run)
         self.bulk = BulkEnrollment(self.writer, self._durable, self.model, self._gate)
-        self.quarantine = Quarantine(self._store, self._run)
+        self.quarantine = Quarantine(self._store, self._run, self._record.id)
         self.exports = Exports(self._store, all_cores_search)
         self.imports = Imports(self._store, self._run, self.model, self._gate, all_cores_search)
         self.erasures = Erasures(self._store, self._run, lambda: self._record)

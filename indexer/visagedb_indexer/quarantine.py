@@ -6,6 +6,7 @@ They are durable and found by no search. Deleting an identity also drops those m
 from visagedb_indexer import validation
 from visagedb_indexer.commands import Command, Effects, RunCommand, fingerprint_of
 from visagedb_indexer.enrollment import Changes, store_face
+from visagedb_indexer.erasures import keep_face_receipt
 from visagedb_indexer.errors import QuarantinedFaceNotFoundError
 from visagedb_indexer.gallery_values import (
     Enrollment,
@@ -17,6 +18,7 @@ from visagedb_indexer.gallery_values import (
 from visagedb_indexer.gate_values import GateReason
 from visagedb_indexer.store import (
     LOOSE_NUMBER,
+    ErasureRecord,
     GalleryStore,
     IdentityRecord,
     QuarantineRecord,
@@ -31,11 +33,13 @@ class Quarantine:
     Args:
         store: The gallery's database.
         run: The gallery's writer.
+        gallery_id: Of the gallery.
     """
 
-    def __init__(self, store: GalleryStore, run: RunCommand) -> None:
+    def __init__(self, store: GalleryStore, run: RunCommand, gallery_id: str) -> None:
         self._store = store
         self._run = run
+        self._gallery_id = gallery_id
 
     def count(self) -> int:
         """How many faces there are."""
@@ -86,22 +90,26 @@ class Quarantine:
         """
         return self._run(_accept(number, identity_id, request_id))
 
-    def drop(self, number: int, *, allow_missing: bool = False) -> None:
-        """Removes a face and its vector for good.
+    def drop(self, number: int, *, allow_missing: bool = False) -> ErasureRecord | None:
+        """Removes a face and its vector for good; returns the receipt, None if there was none.
 
         Raises:
             QuarantinedFaceNotFoundError: There is none of this number, and that is not allowed.
         """
 
-        def command(txn: Transaction) -> Effects[None]:
+        def command(txn: Transaction) -> Effects[ErasureRecord | None]:
             try:
-                txn.quarantine.remove(txn.quarantine.get(number))
+                record = txn.quarantine.get(number)
             except QuarantinedFaceNotFoundError:
-                if not allow_missing:
-                    raise
-            return Effects(None)
+                if allow_missing:
+                    return Effects(None)
+                raise
+            txn.remove_quarantined(record)
+            return Effects(
+                keep_face_receipt(txn, record.face, self._gallery_id, record.identity_id)
+            )
 
-        self._run(command)
+        return self._run(command)
 
 
 def _accept(number: int, identity_id: str, request_id: str) -> Command[Enrollment]:
@@ -129,7 +137,7 @@ def _accept(number: int, identity_id: str, request_id: str) -> Command[Enrollmen
             face = txn.add_loose_face(record.face, vector)
             changes.added.append((face.ordinal, LOOSE_NUMBER))
             answer = Enrollment("", face, EnrollOutcome.ENROLLED)
-        txn.quarantine.remove(record)
+        txn.remove_quarantined(record)
         time_us = answer.face.create_time_us if answer.face else record.face.create_time_us
         txn.requests.keep(request_id, fingerprint, answer, time_us)
         return changes.effects(answer)

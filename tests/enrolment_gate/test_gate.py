@@ -436,3 +436,20 @@ def test_a_large_batch_is_compared_with_itself(gallery: Gallery) -> None:
     assert not any(answer.outcomes[1::2])
     for row in range(1, 600, 2):
         assert answer.errors[row].metadata["identity"] == f"n{row - 1}"
+
+
+def test_what_was_dropped_leaves_no_byte(gallery: Gallery, tmp_path: Path) -> None:
+    ask(gallery, duplicate=GateAction.QUARANTINE)
+    numbers = [enroll(gallery, f"twin{i}", MATES[i]).quarantine_number for i in range(4)]
+    receipts = [gallery.quarantine.drop(numbers[0])]
+    gallery.quarantine.drop(numbers[0], allow_missing=True)
+    gallery.delete_identity("twin1", allow_missing=True)
+    gallery.quarantine.accept(numbers[2])
+    assert receipts[0] is not None
+    assert (receipts[0].identity_id, receipts[0].complete_time_us) == ("twin0", 0)
+    assert gallery.erasures.pending().count == 2
+    gallery.compactions.compact(lambda *_: None)
+    assert gallery.erasures.pending().count == 0
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    kept = [vector.astype("<f4").tobytes() in written for vector in MATES[:4]]
+    assert kept == [False, False, True, True]

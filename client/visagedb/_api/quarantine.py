@@ -1,8 +1,10 @@
 """Methods about faces that a gallery's checks have set aside."""
 
 from visagedb import _convert as convert
+from visagedb import _convert_erasures as erasures
 from visagedb import _convert_gate as convert_gate
 from visagedb._call import Call, Page, Pages, call
+from visagedb._erasures import Erasure
 from visagedb._gate import GateReason, QuarantinedFace
 from visagedb._inputs import new_request_id
 from visagedb._names import gallery_name, identity_name
@@ -103,7 +105,7 @@ def drop_quarantined_face(
     *,
     missing_ok: bool = False,
     timeout: float | None = None,
-) -> Call[None]:
+) -> Call[Erasure | None]:
     """Removes a face and its vector from quarantine for good.
 
     Args:
@@ -112,6 +114,9 @@ def drop_quarantined_face(
         missing_ok: Succeed if there is no such face.
         timeout: Seconds; None means the client's default.
 
+    Returns:
+        The receipt; None if there was no such face.
+
     Raises:
         QuarantinedFaceNotFoundError: It has been accepted or dropped.
     """
@@ -119,7 +124,7 @@ def drop_quarantined_face(
         "QuarantineService/DropQuarantinedFace",
         pb.DropQuarantinedFaceRequest(name=_name(gallery, face), allow_missing=missing_ok),
         pb.DropQuarantinedFaceResponse,
-        lambda _: None,
+        lambda answer: erasures.erasure(answer.erasure) if answer.HasField("erasure") else None,
         timeout,
     )
 

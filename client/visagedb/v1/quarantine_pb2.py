@@ -24,31 +24,32 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from visagedb.v1 import enrolment_gate_pb2 as visagedb_dot_v1_dot_enrolment__gate__pb2
+from visagedb.v1 import erasures_pb2 as visagedb_dot_v1_dot_erasures__pb2
 from visagedb.v1 import identities_pb2 as visagedb_dot_v1_dot_identities__pb2
 from visagedb.v1 import types_pb2 as visagedb_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cvisagedb/v1/quarantine.proto\x12\x0bvisagedb.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a visagedb/v1/enrolment_gate.proto\x1a\x1cvisagedb/v1/identities.proto\x1a\x17visagedb/v1/types.proto\"\x8d\x02\n\x0fQuarantinedFace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12,\n\tdetection\x18\x03 \x01(\x0b\x32\x19.visagedb.v1.DetectedFace\x12\x16\n\x0e\x63ontent_sha256\x18\x04 \x01(\x0c\x12\x0e\n\x06source\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x08\x66indings\x18\x07 \x03(\x0b\x32\x18.visagedb.v1.GateFinding\x12\'\n\x08template\x18\x08 \x01(\x0b\x32\x15.visagedb.v1.Template\"\x97\x01\n\x1bListQuarantinedFacesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\'\n\x06reason\x18\x04 \x01(\x0e\x32\x17.visagedb.v1.GateReason\x12\x18\n\x10include_template\x18\x05 \x01(\x08\"d\n\x1cListQuarantinedFacesResponse\x12+\n\x05\x66\x61\x63\x65s\x18\x01 \x03(\x0b\x32\x1c.visagedb.v1.QuarantinedFace\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"R\n\x1c\x41\x63\x63\x65ptQuarantinedFaceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x87\x01\n\x1d\x41\x63\x63\x65ptQuarantinedFaceResponse\x12\x1f\n\x04\x66\x61\x63\x65\x18\x01 \x01(\x0b\x32\x11.visagedb.v1.Face\x12+\n\x07outcome\x18\x02 \x01(\x0e\x32\x1a.visagedb.v1.EnrollOutcome\x12\x18\n\x10identity_created\x18\x03 \x01(\x08\"A\n\x1a\x44ropQuarantinedFaceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\"\x1d\n\x1b\x44ropQuarantinedFaceResponse2\xda\x02\n\x11QuarantineService\x12k\n\x14ListQuarantinedFaces\x12(.visagedb.v1.ListQuarantinedFacesRequest\x1a).visagedb.v1.ListQuarantinedFacesResponse\x12n\n\x15\x41\x63\x63\x65ptQuarantinedFace\x12).visagedb.v1.AcceptQuarantinedFaceRequest\x1a*.visagedb.v1.AcceptQuarantinedFaceResponse\x12h\n\x13\x44ropQuarantinedFace\x12\'.visagedb.v1.DropQuarantinedFaceRequest\x1a(.visagedb.v1.DropQuarantinedFaceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cvisagedb/v1/quarantine.proto\x12\x0bvisagedb.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a visagedb/v1/enrolment_gate.proto\x1a\x1avisagedb/v1/erasures.proto\x1a\x1cvisagedb/v1/identities.proto\x1a\x17visagedb/v1/types.proto\"\x8d\x02\n\x0fQuarantinedFace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12,\n\tdetection\x18\x03 \x01(\x0b\x32\x19.visagedb.v1.DetectedFace\x12\x16\n\x0e\x63ontent_sha256\x18\x04 \x01(\x0c\x12\x0e\n\x06source\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x08\x66indings\x18\x07 \x03(\x0b\x32\x18.visagedb.v1.GateFinding\x12\'\n\x08template\x18\x08 \x01(\x0b\x32\x15.visagedb.v1.Template\"\x97\x01\n\x1bListQuarantinedFacesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\'\n\x06reason\x18\x04 \x01(\x0e\x32\x17.visagedb.v1.GateReason\x12\x18\n\x10include_template\x18\x05 \x01(\x08\"d\n\x1cListQuarantinedFacesResponse\x12+\n\x05\x66\x61\x63\x65s\x18\x01 \x03(\x0b\x32\x1c.visagedb.v1.QuarantinedFace\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"R\n\x1c\x41\x63\x63\x65ptQuarantinedFaceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x87\x01\n\x1d\x41\x63\x63\x65ptQuarantinedFaceResponse\x12\x1f\n\x04\x66\x61\x63\x65\x18\x01 \x01(\x0b\x32\x11.visagedb.v1.Face\x12+\n\x07outcome\x18\x02 \x01(\x0e\x32\x1a.visagedb.v1.EnrollOutcome\x12\x18\n\x10identity_created\x18\x03 \x01(\x08\"A\n\x1a\x44ropQuarantinedFaceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\"D\n\x1b\x44ropQuarantinedFaceResponse\x12%\n\x07\x65rasure\x18\x01 \x01(\x0b\x32\x14.visagedb.v1.Erasure2\xda\x02\n\x11QuarantineService\x12k\n\x14ListQuarantinedFaces\x12(.visagedb.v1.ListQuarantinedFacesRequest\x1a).visagedb.v1.ListQuarantinedFacesResponse\x12n\n\x15\x41\x63\x63\x65ptQuarantinedFace\x12).visagedb.v1.AcceptQuarantinedFaceRequest\x1a*.visagedb.v1.AcceptQuarantinedFaceResponse\x12h\n\x13\x44ropQuarantinedFace\x12\'.visagedb.v1.DropQuarantinedFaceRequest\x1a(.visagedb.v1.DropQuarantinedFaceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'visagedb.v1.quarantine_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_QUARANTINEDFACE']._serialized_start=168
-  _globals['_QUARANTINEDFACE']._serialized_end=437
-  _globals['_LISTQUARANTINEDFACESREQUEST']._serialized_start=440
-  _globals['_LISTQUARANTINEDFACESREQUEST']._serialized_end=591
-  _globals['_LISTQUARANTINEDFACESRESPONSE']._serialized_start=593
-  _globals['_LISTQUARANTINEDFACESRESPONSE']._serialized_end=693
-  _globals['_ACCEPTQUARANTINEDFACEREQUEST']._serialized_start=695
-  _globals['_ACCEPTQUARANTINEDFACEREQUEST']._serialized_end=777
-  _globals['_ACCEPTQUARANTINEDFACERESPONSE']._serialized_start=780
-  _globals['_ACCEPTQUARANTINEDFACERESPONSE']._serialized_end=915
-  _globals['_DROPQUARANTINEDFACEREQUEST']._serialized_start=917
-  _globals['_DROPQUARANTINEDFACEREQUEST']._serialized_end=982
-  _globals['_DROPQUARANTINEDFACERESPONSE']._serialized_start=984
-  _globals['_DROPQUARANTINEDFACERESPONSE']._serialized_end=1013
-  _globals['_QUARANTINESERVICE']._serialized_start=1016
-  _globals['_QUARANTINESERVICE']._serialized_end=1362
+  _globals['_QUARANTINEDFACE']._serialized_start=196
+  _globals['_QUARANTINEDFACE']._serialized_end=465
+  _globals['_LISTQUARANTINEDFACESREQUEST']._serialized_start=468
+  _globals['_LISTQUARANTINEDFACESREQUEST']._serialized_end=619
+  _globals['_LISTQUARANTINEDFACESRESPONSE']._serialized_start=621
+  _globals['_LISTQUARANTINEDFACESRESPONSE']._serialized_end=721
+  _globals['_ACCEPTQUARANTINEDFACEREQUEST']._serialized_start=723
+  _globals['_ACCEPTQUARANTINEDFACEREQUEST']._serialized_end=805
+  _globals['_ACCEPTQUARANTINEDFACERESPONSE']._serialized_start=808
+  _globals['_ACCEPTQUARANTINEDFACERESPONSE']._serialized_end=943
+  _globals['_DROPQUARANTINEDFACEREQUEST']._serialized_start=945
+  _globals['_DROPQUARANTINEDFACEREQUEST']._serialized_end=1010
+  _globals['_DROPQUARANTINEDFACERESPONSE']._serialized_start=1012
+  _globals['_DROPQUARANTINEDFACERESPONSE']._serialized_end=1080
+  _globals['_QUARANTINESERVICE']._serialized_start=1083
+  _globals['_QUARANTINESERVICE']._serialized_end=1429
 # @@protoc_insertion_point(module_scope)

@@ -12,6 +12,7 @@ import google.protobuf.timestamp_pb2
 import sys
 import typing
 import visagedb.v1.enrolment_gate_pb2
+import visagedb.v1.erasures_pb2
 import visagedb.v1.identities_pb2
 import visagedb.v1.types_pb2
 
@@ -190,8 +191,17 @@ Global___DropQuarantinedFaceRequest: typing_extensions.TypeAlias = DropQuarantin
 class DropQuarantinedFaceResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    ERASURE_FIELD_NUMBER: builtins.int
+    @property
+    def erasure(self) -> visagedb.v1.erasures_pb2.Erasure:
+        """The receipt; unset when there was no such face."""
+
     def __init__(
         self,
+        *,
+        erasure: visagedb.v1.erasures_pb2.Erasure | None = ...,
     ) -> None: ...
+    def HasField(self, field_name: typing.Literal["erasure", b"erasure"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["erasure", b"erasure"]) -> None: ...
 
 Global___DropQuarantinedFaceResponse: typing_extensions.TypeAlias = DropQuarantinedFaceResponse

@@ -85,11 +85,6 @@ class QuarantineWriter(QuarantineReader):
         self._txn.delete(number, db=self._db(schema.QUARANTINE_VECTORS))
         self._txn.delete(_content_key(record), db=self._db(schema.QUARANTINE_CONTENTS))
 
-    def erase(self, identity_id: str) -> None:
-        """Removes the faces that were meant for an identity."""
-        for number in self.of_identity(identity_id):
-            self.remove(self.get(number))
-
 
 def _content_key(record: QuarantineRecord) -> bytes:
     return schema.quarantine_content_key(

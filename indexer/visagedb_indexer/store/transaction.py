@@ -23,6 +23,7 @@ from visagedb_indexer.store.records import (
     FaceRecord,
     GalleryRecord,
     IdentityRecord,
+    QuarantineRecord,
     encode,
 )
 from visagedb_indexer.store.requests import RequestWriter
@@ -193,6 +194,21 @@ class Transaction(Reader):
         number = self._counters.next_lineage
         self._counters = replace(self._counters, next_lineage=number + 1)
         return number
+
+    def drop_quarantined(self, identity_id: str) -> list[FaceRecord]:
+        """Removes the faces in quarantine that were meant for an identity; returns them."""
+        records = [
+            self.quarantine.get(number) for number in self.quarantine.of_identity(identity_id)
+        ]
+        for record in records:
+            self.remove_quarantined(record)
+        return [record.face for record in records]
+
+    def remove_quarantined(self, record: QuarantineRecord) -> None:
+        """Removes a face in quarantine with its vector."""
+        self.quarantine.remove(record)
+        # A change of content: a compaction that began before has copied the vector.
+        self._count()
 
     def next_quarantine(self) -> int:
         """A number for a face in quarantine."""

@@ -6,11 +6,12 @@ from visagedb.v1 import identities_pb2, quarantine_pb2, quarantine_pb2_grpc
 from visagedb_indexer.database import Database
 from visagedb_indexer.errors import InvalidArgumentError
 from visagedb_indexer.gallery_values import EnrollOutcome
-from visagedb_server import convert, convert_gate, names, paging
+from visagedb_server import convert, convert_erasures, convert_gate, names, paging
 
 _OUTCOMES = {
     EnrollOutcome.ENROLLED: identities_pb2.ENROLL_OUTCOME_ENROLLED,
     EnrollOutcome.ALREADY_ENROLLED: identities_pb2.ENROLL_OUTCOME_ALREADY_ENROLLED,
+    EnrollOutcome.REPLACED: identities_pb2.ENROLL_OUTCOME_REPLACED,
 }
 
 
@@ -73,5 +74,7 @@ class QuarantineService(quarantine_pb2_grpc.QuarantineServiceServicer):
         """Removes a face from quarantine for good."""
         gallery_id, number = names.parse_quarantine(request.name)
         gallery = self._database.gallery(gallery_id)
-        gallery.quarantine.drop(number, allow_missing=request.allow_missing)
-        return quarantine_pb2.DropQuarantinedFaceResponse()
+        receipt = gallery.quarantine.drop(number, allow_missing=request.allow_missing)
+        return quarantine_pb2.DropQuarantinedFaceResponse(
+            erasure=None if receipt is None else convert_erasures.erasure(receipt)
+        )
