@@ -9,7 +9,7 @@ from pathlib import Path
 from visagedb_indexer import limits
 from visagedb_indexer.errors import OperationNotFoundError
 from visagedb_indexer.failpoints import reached
-from visagedb_indexer.store import schema
+from visagedb_indexer.store import migrations, schema
 from visagedb_indexer.store.api_keys import ApiKeyRecord
 from visagedb_indexer.store.environment import Environment, LmdbTransaction
 from visagedb_indexer.store.erasures import newest as newest_erasures
@@ -28,7 +28,10 @@ class Catalogue:
 
     def __init__(self, path: Path) -> None:
         self._environment = Environment(
-            path, schema.CATALOGUE_DATABASES, map_bytes=limits.MAP_BYTES_CATALOGUE
+            path,
+            schema.CATALOGUE_DATABASES,
+            map_bytes=limits.MAP_BYTES_CATALOGUE,
+            steps=migrations.CATALOGUE_STEPS,
         )
         self._db = self._environment.handle
 

@@ -4,9 +4,10 @@ The databases are opened with LMDB's full durability: a commit returns after the
 and the meta page are on disk.
 """
 
+import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -22,7 +23,9 @@ from visagedb_indexer.errors import (
     StorageFullError,
     UnavailableError,
 )
+from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store.changes import Change, Changes
+from visagedb_indexer.store.migrations import Step
 from visagedb_indexer.store.pages import check_file
 from visagedb_indexer.store.schema import (
     FORMAT_KEY,
@@ -32,6 +35,7 @@ from visagedb_indexer.store.schema import (
     read_u32,
     u32,
 )
+from visagedb_indexer.store.tables import Tables
 from visagedb_indexer.system_errors import of_system
 
 if TYPE_CHECKING:
@@ -41,6 +45,8 @@ else:
     LmdbTransaction = lmdb.Transaction
     Handle = object
 
+
+_LOG = logging.getLogger(__name__)
 
 _LOCK_FILE_BYTES: Final = limits.READERS_MAX * 64 + 4096
 """A cache line for each reader, and a page for what comes before them."""
@@ -109,13 +115,21 @@ class Environment:
         path: Its folder; made if missing.
         databases: The sub-databases it has.
         map_bytes: Size of its address range, the most it can ever hold.
+        steps: By format version, how a database comes from it to the next one.
 
     Raises:
         FormatTooNewError: A newer release has written it.
         StorageCorruptError: It is not a readable LMDB database.
     """
 
-    def __init__(self, path: Path, databases: Sequence[SubDatabase], *, map_bytes: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        databases: Sequence[SubDatabase],
+        *,
+        map_bytes: int,
+        steps: Mapping[int, Step] | None = None,
+    ) -> None:
         self.path = path
         self._reads = 0
         self._closing = False
@@ -129,7 +143,7 @@ class Environment:
             self._env = lmdb.open(
                 str(path),
                 map_size=map_bytes,
-                max_dbs=len(databases) + 4,
+                max_dbs=len(databases) + 16,
                 max_readers=limits.READERS_MAX,
                 # Templates are biometric data.
                 mode=0o600,
@@ -137,22 +151,45 @@ class Environment:
                 readahead=False,
             )
             self._env.reader_check()
-            self._check_format()
+            self._bring_up_to_date(steps or {})
             self._handles: dict[bytes, Handle] = {
                 database.name: self._env.open_db(database.name) for database in databases
             }
 
-    def _check_format(self) -> None:
+    def _bring_up_to_date(self, steps: Mapping[int, Step]) -> None:
         meta = self._env.open_db(META.name)
         with self._env.begin(db=meta, write=True) as txn:
             stored = txn.get(FORMAT_KEY)
+            version = FORMAT_VERSION if stored is None else read_u32(stored)
             if stored is None:
                 txn.put(FORMAT_KEY, u32(FORMAT_VERSION))
-            elif read_u32(stored) > FORMAT_VERSION:
-                raise FormatTooNewError(
-                    f"{self.path} has storage format {read_u32(stored)}, this release reads up to "
-                    f"{FORMAT_VERSION}; use a newer VisageDB",
-                )
+        if version > FORMAT_VERSION:
+            raise FormatTooNewError(
+                f"{self.path} has storage format {version}, this release reads up to "
+                f"{FORMAT_VERSION}; use a newer VisageDB",
+            )
+        for old in range(version, FORMAT_VERSION):
+            self._migrate(old, steps)
+
+    def _migrate(self, old: int, steps: Mapping[int, Step]) -> None:
+        """Takes one step, and notes it in the same commit."""
+        step = steps.get(old)
+        if step is None:
+            raise StorageCorruptError(
+                f"{self.path} has storage format {old}, which this release cannot read; "
+                "open it with an older release first, or restore a backup"
+            )
+        _LOG.info("%s is brought from storage format %d to %d", self.path, old, old + 1)
+        reached("migration.before_step")
+        with self._env.begin(write=True, buffers=True) as txn:
+
+            def opened(database: SubDatabase) -> Handle:
+                return self._env.open_db(database.name, txn=txn)
+
+            step(Tables(opened, txn))
+            txn.put(FORMAT_KEY, u32(old + 1), db=opened(META))
+            reached("migration.before_commit")
+        reached("migration.after_commit")
 
     def handle(self, database: SubDatabase) -> Handle:
         """The open sub-database."""

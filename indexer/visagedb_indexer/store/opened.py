@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from visagedb_indexer import limits
-from visagedb_indexer.store import schema
+from visagedb_indexer.store import migrations, schema
 from visagedb_indexer.store.blocks import (
     CHECKSUM_BLOCK_BYTES,
     OWNER_BLOCK_BYTES,
@@ -46,4 +46,9 @@ def open_environment(path: Path) -> Environment:
         StorageCorruptError: It cannot be read.
         FormatTooNewError: A newer release has written it.
     """
-    return Environment(path, schema.GALLERY_DATABASES, map_bytes=limits.MAP_BYTES_GALLERY)
+    return Environment(
+        path,
+        schema.GALLERY_DATABASES,
+        map_bytes=limits.MAP_BYTES_GALLERY,
+        steps=migrations.GALLERY_STEPS,
+    )

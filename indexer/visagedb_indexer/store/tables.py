@@ -1,10 +1,12 @@
 """Keys and values as they lie in the sub-databases, for checks and repairs of all of them."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from visagedb_indexer.store.environment import LmdbTransaction
 from visagedb_indexer.store.schema import SubDatabase
+
+if TYPE_CHECKING:
+    from visagedb_indexer.store.environment import LmdbTransaction
 
 HandleOf: TypeAlias = Callable[[SubDatabase], Any]
 
@@ -17,7 +19,7 @@ class Tables:
         txn: A read transaction, or a write transaction for `put` and `delete`.
     """
 
-    def __init__(self, handle_of: HandleOf, txn: LmdbTransaction) -> None:
+    def __init__(self, handle_of: HandleOf, txn: "LmdbTransaction") -> None:
         self._handle_of = handle_of
         self._txn = txn
 

@@ -26,7 +26,7 @@ app = typer.Typer(
 _SHOWN_MAX: Final = 10
 
 
-@app.command()
+@app.command("verify")
 def verify(
     data: Annotated[Path, typer.Argument(help="The data directory; no server may run on it.")],
     repair: Annotated[
@@ -101,7 +101,7 @@ def _line(finding: "Finding") -> str:
     return escape(f"{', '.join(where)}: {finding.message}" if where else finding.message)
 
 
-@app.command()
+@app.command("backup")
 def backup(
     data: Annotated[Path, typer.Argument(help="The data directory; no server may run on it.")],
     root: Annotated[Path, typer.Argument(help="The folder of backups.")],
@@ -120,7 +120,7 @@ def backup(
     _show_backup(manifest, f"{manifest.id} written", as_json=as_json)
 
 
-@app.command()
+@app.command("restore")
 def restore(
     root: Annotated[Path, typer.Argument(help="The folder of backups.")],
     name: Annotated[str, typer.Argument(help="Name of the backup.")],
