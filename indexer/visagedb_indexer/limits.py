@@ -201,26 +201,6 @@ SIDECAR_BYTES_MAX: Final = 64 * KIB
 PATH_BYTES_MAX: Final = 4096
 EXPORT_ROWS_PER_GROUP: Final = 8192
 
-# Access
-API_KEYS_MAX: Final = 10_000
-"""Also those that are revoked or expired: what they did is in the audit log."""
-API_KEY_GALLERIES_MAX: Final = 900
-WRONG_KEYS_BURST: Final = 10
-"""Wrong keys from one host that are answered one by one; then they are damped."""
-WRONG_KEY_SECONDS: Final = 6.0
-"""After so long a host may send one wrong key more."""
-WRONG_KEY_HOSTS_MAX: Final = 4096
-"""Hosts that are remembered; the one that was quiet for longest is forgotten."""
-AUDIT_LOG_FILE_BYTES_MAX: Final = 16 * MIB
-AUDIT_LOG_FILES_MAX: Final = 256
-"""The oldest beyond this are removed, which the log says."""
-AUDIT_LOG_QUEUE_MAX: Final = 10_000
-"""Entries not yet written; when there are more, nothing that needs one is done."""
-AUDIT_LOG_SCAN_ENTRIES_MAX: Final = 200_000
-"""Looked through for one page; it then ends, maybe without having found any."""
-AUDIT_LOG_STREAM_ITEMS: Final = 1000
-"""Items of a stream of enrolments that one entry stands for."""
-
 # Clustering
 CLUSTER_EDITS_MAX: Final = 10_000
 """Joins and splits by hand in one clustering."""
@@ -252,4 +232,3 @@ assert BLOCK_BYTES >= VECTOR_DIMENSION_MAX * 4
 assert GALLERIES_MAX * MAP_BYTES_GALLERY + MAP_BYTES_CATALOGUE < ADDRESS_SPACE_BYTES
 assert LABEL_KEY_LENGTH_MAX + LABEL_VALUE_BYTES_MAX + 6 <= KEY_BYTES_MAX
 assert ID_LENGTH_MAX + 4 <= KEY_BYTES_MAX
-assert API_KEY_GALLERIES_MAX <= GALLERIES_MAX

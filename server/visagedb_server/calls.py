@@ -26,6 +26,7 @@ from visagedb_indexer.errors import (
 from visagedb_indexer.system_errors import of_system
 from visagedb_server.access import Admission, Gate
 from visagedb_server.access.caller import set_caller
+from visagedb_server.access.errors import NoAccessRuleError
 from visagedb_server.admission import Lanes, Rates, Ticket
 from visagedb_server.admission.rates import address_of
 from visagedb_server.audit_log.recorder import Recorder, StreamRecorder
@@ -102,10 +103,10 @@ class CallInterceptor(grpc.ServerInterceptor):
     ) -> Handler:
         """Finds a place for a call and wraps its handler, or refuses it before it is read."""
         handler = continuation(details)
-        if handler is None or handler.unary_stream is not None:
+        method = details.method
+        if handler is None or (handler.unary_stream is not None and self._gate.is_public(method)):
             # The latter is the watching of health, which holds no thread.
             return handler
-        method = details.method
         lane = self._lanes.of(method, streaming=handler.stream_stream is not None)
         ticket = lane.enter()
         if ticket is None:
@@ -114,6 +115,11 @@ class CallInterceptor(grpc.ServerInterceptor):
             admission = self._gate.admit(method, details.invocation_metadata)
         except IndexerError as error:
             refuse = partial(self._shut_out, method, error, ticket)
+            return grpc.stream_unary_rpc_method_handler(_served_by(ticket.pool, refuse))
+        if handler.unary_unary is None and handler.stream_stream is None:
+            # Nothing here looks at the requests of the other kinds, so nobody is let in.
+            closed = NoAccessRuleError(f"{method} is of a kind that is not served")
+            refuse = partial(self._shut_out, method, closed, ticket)
             return grpc.stream_unary_rpc_method_handler(_served_by(ticket.pool, refuse))
         set_caller(admission.caller)
         if handler.stream_stream is not None:

@@ -63,6 +63,26 @@ METRICS_REQUEST_SECONDS_MAX: Final = 10.0
 HEALTH_SECONDS: Final = 1.0
 """How often liveness and readiness are looked at."""
 
+# Access
+API_KEYS_MAX: Final = 10_000
+"""Also those that are revoked or expired: what they did is in the audit log."""
+API_KEY_GALLERIES_MAX: Final = 900
+WRONG_KEYS_BURST: Final = 10
+"""Wrong keys from one host that are answered one by one; then they are damped."""
+WRONG_KEY_SECONDS: Final = 6.0
+"""After so long a host may send one wrong key more."""
+WRONG_KEY_HOSTS_MAX: Final = 4096
+"""Hosts that are remembered; the one that was quiet for longest is forgotten."""
+AUDIT_LOG_FILE_BYTES_MAX: Final = 16 * limits.MIB
+AUDIT_LOG_FILES_MAX: Final = 256
+"""The oldest beyond this are removed, which the log says."""
+AUDIT_LOG_QUEUE_MAX: Final = 10_000
+"""Entries not yet written; when there are more, nothing that needs one is done."""
+AUDIT_LOG_SCAN_ENTRIES_MAX: Final = 200_000
+"""Looked through for one page; it then ends, maybe without having found any."""
+AUDIT_LOG_STREAM_ITEMS: Final = 1000
+"""Items of a stream of enrolments that one entry stands for."""
+
 assert QUEUE_SECONDS_TARGET < QUEUE_SECONDS_INTERVAL
 assert IMAGE_WAIT_SECONDS_MAX < BULK_IMAGE_WAIT_SECONDS_MAX <= RETRY_SECONDS_MAX
 assert PING_SECONDS_MIN <= KEEPALIVE_SECONDS
@@ -75,3 +95,4 @@ assert (
     + 2 * limits.STREAMS_MAX * limits.STREAM_IN_FLIGHT_MAX
     < limits.READERS_MAX
 ), "every thread that may read needs a slot"
+assert API_KEY_GALLERIES_MAX <= limits.GALLERIES_MAX

@@ -18,8 +18,8 @@ from support import mates, random_vectors
 
 import visagedb
 from visagedb._cli._app import run
-from visagedb_indexer import limits
 from visagedb_indexer.errors import FailedPreconditionError
+from visagedb_server import limits
 from visagedb_server.access.errors import AuditLogUnavailableError
 from visagedb_server.audit_log import AuditLog, Entry
 from visagedb_server.audit_log.chain import digest_of, line_of, parse_line

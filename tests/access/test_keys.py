@@ -13,9 +13,9 @@ from support import random_vectors
 
 import visagedb
 from visagedb._cli._app import run
-from visagedb_indexer import limits
 from visagedb_indexer.database import Database
 from visagedb_indexer.errors import FailedPreconditionError
+from visagedb_server import limits
 from visagedb_server.access.damping import WrongKeys, host_of
 from visagedb_server.access.keys import ApiKeys
 from visagedb_server.access.roles import Role
@@ -149,8 +149,9 @@ def test_arguments_of_a_key_are_checked(admin: visagedb.Client) -> None:
 
 
 def test_wrong_keys_are_damped_and_right_ones_always_taken(
-    guarded: Guarded, admin: visagedb.Client
+    guarded: Guarded, admin: visagedb.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(limits, "WRONG_KEY_SECONDS", 1e6)
     reasons = []
     with connect(guarded, f"vdb_{'0' * 16}_{'A' * 43}") as stranger:
         for _ in range(limits.WRONG_KEYS_BURST + 5):
@@ -167,6 +168,7 @@ def test_wrong_keys_are_damped_and_right_ones_always_taken(
 
 def test_damping_forgets_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "WRONG_KEY_HOSTS_MAX", 10)
+    monkeypatch.setattr(limits, "WRONG_KEY_SECONDS", 1e6)
     wrong = WrongKeys()
     assert sum(wrong.admit("ipv4:10.0.0.1:5") for _ in range(50)) == limits.WRONG_KEYS_BURST
     assert wrong.admit("ipv4:10.0.0.2:5")

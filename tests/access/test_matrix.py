@@ -12,7 +12,7 @@ from descriptors import Method, all_methods
 from guarded import Guarded, raw_call
 from wire import refusal_of
 
-from visagedb_indexer import limits
+from visagedb_server import limits
 from visagedb_server.access.roles import Role
 from visagedb_server.access.rules import RULES, Scope
 

@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from urllib.parse import unquote
 
-from visagedb_indexer import limits
+from visagedb_server import limits
 
 
 class WrongKeys:

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from visagedb_indexer import limits
 from visagedb_indexer.errors import IndexerError
-from visagedb_server import names
+from visagedb_server import limits, names
 from visagedb_server.access.caller import NOBODY, TRUSTED, Caller
 from visagedb_server.access.damping import WrongKeys
 from visagedb_server.access.errors import (
@@ -45,6 +44,12 @@ class Gate:
         """Whether callers need a key."""
         return self._require_keys or self._keys.exist
 
+    @staticmethod
+    def is_public(method: str) -> bool:
+        """Whether anybody may call a method, so that nothing of it need be looked at."""
+        rule = RULES.get(method)
+        return rule is not None and rule.public
+
     def admit(self, method: str, metadata: Metadata) -> "Admission":
         """Lets a call through as far as that can be said without its request.
 
@@ -78,7 +83,8 @@ class Gate:
             return error
         return TooManyWrongKeysError(
             "too many wrong keys; a right one is taken at any time",
-            {"retry_seconds": f"{limits.WRONG_KEY_SECONDS:g}"},
+            # What `errors.RETRY_KEY` calls the delay; that module knows this room's errors.
+            {"retry_delay_ms": f"{1000 * limits.WRONG_KEY_SECONDS:.0f}"},
         )
 
     def check_again(self, caller: Caller) -> None:

@@ -12,11 +12,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from visagedb_indexer import limits
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.errors import IndexerError, InvalidArgumentError, LimitExceededError
+from visagedb_indexer.limits import DISPLAY_NAME_LENGTH_MAX
 from visagedb_indexer.store import ApiKeyRecord, Catalogue
 from visagedb_indexer.validation import check_id, check_text
+from visagedb_server import limits
 from visagedb_server.access.caller import Caller
 from visagedb_server.access.errors import (
     ApiKeyExpiredError,
@@ -91,7 +92,7 @@ class ApiKeys:
             LimitExceededError: There are too many keys.
         """
         granted = None if galleries is None else _checked_galleries(galleries)
-        check_text(display_name, "display_name", limits.DISPLAY_NAME_LENGTH_MAX)
+        check_text(display_name, "display_name", DISPLAY_NAME_LENGTH_MAX)
         now = now_us()
         if expire_time_us is not None and expire_time_us <= now:
             raise InvalidArgumentError("the expiry has passed already", {"field": "expire_time"})

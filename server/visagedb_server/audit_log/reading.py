@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from visagedb_indexer import limits
+from visagedb_server import limits
 from visagedb_server.audit_log.chain import parse_line
 from visagedb_server.audit_log.entries import Entry
 from visagedb_server.audit_log.folder import Folder, lines_of

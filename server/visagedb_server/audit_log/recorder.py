@@ -6,10 +6,10 @@ from typing import Any
 import grpc
 from google.rpc import code_pb2
 
-from visagedb_indexer import limits
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.errors import IndexerError
 from visagedb_indexer.store import OperationRecord
+from visagedb_server import limits
 from visagedb_server.access import Admission
 from visagedb_server.access.rules import Audit
 from visagedb_server.audit_log.entries import CALL, EXPIRY, OPERATION, Entry

@@ -16,9 +16,9 @@ from typing import IO, Final
 
 import structlog
 
-from visagedb_indexer import limits
 from visagedb_indexer.clock import now_us
 from visagedb_indexer.failpoints import reached
+from visagedb_server import limits
 from visagedb_server.access.errors import AuditLogUnavailableError
 from visagedb_server.audit_log.chain import digest_of, encode, line_of
 from visagedb_server.audit_log.entries import FILE, PREVIOUS, REMOVED, START, STOP, THROUGH, Entry
