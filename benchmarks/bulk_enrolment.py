@@ -12,7 +12,8 @@ one run; medians and ratios are printed.
   makes a new person with a face, can be looked up by both ids and by content, is searchable and
   durable when it is acknowledged. Codes are built meanwhile. Also with a label on each.
 - milvus-lite and pgvector (in pgserver's PostgreSQL): inserts by their own clients, no index;
-  PostgreSQL once by INSERT with many values and once by binary COPY, a commit for each batch.
+  PostgreSQL by INSERTs in a pipeline and by binary COPY with a commit for each batch, and by
+  INSERTs that are a commit each.
 
 With --memory a single gallery is filled with that many vectors, while the server's memory is
 sampled: anonymous memory is what it has allocated, file memory are pages of the database that
@@ -150,6 +151,14 @@ class Postgres:
         self._fresh(vectors)
         return each_batch(insert, vectors, batch)
 
+    def insert_single(self, vectors: Rows, batch: int) -> float:
+        def insert(start: int, rows: Rows) -> None:
+            for ordinal, row in enumerate(rows, start):
+                self._connection.execute("INSERT INTO faces VALUES (%s, %s)", (ordinal, row))
+
+        self._fresh(vectors)
+        return each_batch(insert, vectors, batch)
+
     def copy(self, vectors: Rows, batch: int) -> float:
         def insert(start: int, rows: Rows) -> None:
             command = "COPY faces FROM STDIN WITH (FORMAT BINARY)"
@@ -191,6 +200,7 @@ def contenders(stack: ExitStack, arguments: argparse.Namespace) -> list[Contende
         found += [
             Contender("milvus-lite", arguments.peer_rows, milvus),
             Contender("pgvector INSERT", arguments.peer_rows, server.insert),
+            Contender("pgvector INSERT, a commit each", 400, server.insert_single),
             Contender("pgvector COPY", arguments.peer_rows, server.copy),
         ]
     return found

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store import schema
 from visagedb_indexer.store.environment import Handle, LmdbTransaction
 from visagedb_indexer.store.records import encode_all
@@ -120,6 +121,7 @@ def put_newcomers(
     encoded = [identity_id.encode() for identity_id in new.identity_ids]
     _fill(txn, handle(schema.IDENTITY_IDS), sorted(zip(encoded, number_keys, strict=True)))
 
+    reached("newcomers.before_faces")
     face_ids = _completed(new.face_ids)
     face_keys = np.empty(len(ordinals), dtype=[("number", ">u4"), ("ordinal", ">u8")])
     face_keys["number"], face_keys["ordinal"] = owners, ordinals
@@ -133,6 +135,7 @@ def put_newcomers(
     _fill(txn, handle(schema.FACE_IDS), sorted(zip(ids, ordinal_values, strict=True)))
     _fill(txn, handle(schema.CONTENTS), sorted(zip(contents, ordinal_values, strict=True)))
 
+    reached("newcomers.before_labels")
     labels = _by_label(new, numbers)
     keys = [schema.label_key(*label, number) for label, some in labels.items() for number in some]
     _fill(txn, handle(schema.LABELS), zip(sorted(keys), repeat(b"")))

@@ -225,7 +225,8 @@ class _Stream(Generic[ItemT, AnswerT]):
         self._done.put((item_id, pending))
         with self._changed:
             self._working -= 1
-            self._changed.notify_all()
+            if not self._working:
+                self._changed.notify_all()
 
 
 def _fields(pending: Pending) -> Fields:
