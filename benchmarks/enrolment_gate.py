@@ -4,7 +4,7 @@
 
 Identity checks. In each of several seeded draws one photograph is held back of each of some
 people, and some people are left out altogether. The others are enrolled and the gallery is
-calibrated. Then come, one after the other and in random order: faces of enrolled people under
+calibrated. Then come, in random order: faces of enrolled people under
 new ids (duplicates), faces of people who were left out under ids of others (mismatches), and as
 honest ones faces of enrolled people under their own ids and of new people under new ids. The
 gallery rejects what its checks object to. How many of each kind does it object to?
@@ -19,6 +19,7 @@ People whose labels are known to be wrong (`gallery_audit.KNOWN`) take no part.
 import argparse
 import hashlib
 import io
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from gallery_audit import KNOWN
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from visagedb_indexer import defaults
@@ -164,47 +166,52 @@ def arrivals(made: Draw, names: NDArray[np.str_]) -> Iterator[tuple[str, int, st
 
 
 def judged(
-    photographs: Photographs, made: Draw, seed: int, rates: tuple[float | None, float | None]
+    photographs: Photographs, made: Draw, seed: int, folder: Path, rates: tuple[float | None, ...]
 ) -> dict[str, dict[str, int]]:
     """By kind of arrival how often each check objects, and of how many."""
     counts: dict[str, dict[str, int]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        gallery = enrolled(photographs, made.enrolled, Path(folder) / "g")
-        duplicate, mismatch = (
-            IdentityCheck(GateAction.REJECT, max_false_positive_rate=rate) for rate in rates
-        )
-        gallery.update(GalleryPatch(duplicate_check=duplicate, mismatch_check=mismatch))
-        coming = list(arrivals(made, photographs.names))
-        for place in np.random.default_rng(seed).permutation(len(coming)):
-            kind, row, identity = coming[place]
-            vector = photographs.vectors[row]
-            digest = hashlib.sha256(vector.tobytes()).digest()
-            count = counts.setdefault(kind, {"faces": 0, **dict.fromkeys(GateReason, 0)})
-            count["faces"] += 1
-            try:
-                gallery.enroll(NewFace(identity, vector, digest, new_identity=NewIdentity()))
-            except EnrolmentRejectedError as refusal:
-                for reason in refusal.metadata["findings"].split(","):
-                    count[GateReason[reason]] += 1
-        gallery.close()
+    gallery = Gallery(folder)
+    duplicate, mismatch = (
+        IdentityCheck(GateAction.REJECT, max_false_positive_rate=rate) for rate in rates
+    )
+    gallery.update(GalleryPatch(duplicate_check=duplicate, mismatch_check=mismatch))
+    coming = list(arrivals(made, photographs.names))
+    order = np.random.default_rng(seed).permutation(len(coming))
+    # In one batch, in which each face is compared with those before it.
+    answers = gallery.enroll_many([_face(photographs, *coming[place][1:]) for place in order])
+    for place, answer in zip(order, answers, strict=True):
+        count = counts.setdefault(coming[place][0], {"faces": 0, **dict.fromkeys(GateReason, 0)})
+        count["faces"] += 1
+        if isinstance(answer, EnrolmentRejectedError):
+            for reason in answer.metadata["findings"].split(","):
+                count[GateReason[reason]] += 1
+    gallery.close()
     return counts
+
+
+def _face(photographs: Photographs, row: int, identity: str) -> NewFace:
+    vector = photographs.vectors[row]
+    digest = hashlib.sha256(vector.tobytes()).digest()
+    return NewFace(identity, vector, digest, new_identity=NewIdentity())
 
 
 def identity_checks(photographs: Photographs, draws: int, planted: int) -> list[dict[str, Any]]:
     """Caught and falsely accused, at each pair of operating points, over all draws."""
-    figures = []
-    for title, *rates in POINTS:
-        total: dict[str, dict[str, int]] = {}
-        for seed in range(draws):
-            made = draw(photographs.names, planted, seed)
-            found = judged(photographs, made, seed, (rates[0], rates[1]))
-            for kind, counts in found.items():
-                into = total.setdefault(kind, dict.fromkeys(counts, 0))
-                for key, number in counts.items():
-                    into[key] += number
-        figures.append({"operating_points": title, "counts": total})
+    totals: dict[str, dict[str, dict[str, int]]] = {title: {} for title, *_ in POINTS}
+    for seed in track(range(draws), "drawing"):
+        made = draw(photographs.names, planted, seed)
+        with tempfile.TemporaryDirectory() as folder:
+            base = Path(folder) / "base"
+            enrolled(photographs, made.enrolled, base).close()
+            for title, *rates in POINTS:
+                copy = shutil.copytree(base, Path(folder) / f"for {title}")
+                for kind, counts in judged(photographs, made, seed, copy, tuple(rates)).items():
+                    into = totals[title].setdefault(kind, dict.fromkeys(counts, 0))
+                    for key, number in counts.items():
+                        into[key] += number
+    for title, total in totals.items():
         show(title, total)
-    return figures
+    return [{"operating_points": title, "counts": total} for title, total in totals.items()]
 
 
 def show(title: str, total: dict[str, dict[str, int]]) -> None:
