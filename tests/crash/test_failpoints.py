@@ -39,6 +39,29 @@ def test_a_kill_there_loses_nothing_and_brings_nothing_back(campaign: Campaign, 
     assert campaign.outcome.findings == []
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "commit.before_commands",
+        "commit.before_sync",
+        "columns.before_owners",
+        "catalogue.before_sync",
+        "gallery.after_folder",
+        "codes.before_sync",
+        "codes.before_rename",
+        "checkpoint.before_sync",
+        "clustering.before_faces_rename",
+        "compaction.before_copy_sync",
+        "backup.before_manifest",
+        "export.before_write",
+    ],
+)
+def test_a_disk_that_is_full_for_a_while_loses_nothing(campaign: Campaign, name: str) -> None:
+    campaign.outcome.findings.clear()
+    campaign.fail_at(name)
+    assert campaign.outcome.findings == []
+
+
 def test_kills_at_random_moments_do_no_harm_either(campaign: Campaign) -> None:
     campaign.outcome.findings.clear()
     for _ in range(5):

@@ -1,5 +1,6 @@
 """A data directory, its writers, and the moments at which the server dies."""
 
+import contextlib
 import random
 import shutil
 import threading
@@ -17,7 +18,7 @@ import visagedb
 from campaign.checks import broken_invariants, check_searches, of_lane, read_state
 from campaign.importer import PREFIX as IMPORTED
 from campaign.importer import Importer
-from campaign.keeper import Keeper
+from campaign.keeper import AFTERWARDS, Keeper
 from campaign.lanes import GALLERY, Lane
 from campaign.model import BYSTANDER, DIMENSION, LOOSE, Person, State, vector_of
 from campaign.offline import kill_offline
@@ -30,6 +31,8 @@ KILLED_WHILE_STARTING: Final = 0.1
 """Part of the kills that come before the server listens."""
 STARTING_SECONDS_MAX: Final = 0.08
 REACHED_SECONDS_MAX: Final = 120.0
+FAILING_SECONDS: Final = 0.7
+ATTEMPTS_MAX: Final = 20
 DEATH_SECONDS_MAX: Final = 2.0
 OFFLINE: Final = {
     "restore.after_directory_rename",
@@ -46,6 +49,8 @@ class Outcome:
 
     kills: int = 0
     kills_while_starting: int = 0
+    failures: int = 0
+    refused: int = 0
     searches_compared: int = 0
     verifications: int = 0
     acknowledged: Counter[str] = field(default_factory=Counter)
@@ -141,6 +146,25 @@ class Campaign:
         self.check()
         return reached
 
+    def fail_at(self, name: str, error: str = "ENOSPC", arrivals: str = "1-3") -> None:
+        """One life of a server whose disk fails at a failpoint for a while; then the checks.
+
+        Writes that are refused must not have happened, and others must go on.
+        """
+        self._prepare(name)
+        self.keeper.wish = name.partition(".")[0]
+        server = Server(self._data, f"{name}=error:{error}@{arrivals}")
+        self.outcome.failures += 1
+        try:
+            address = server.wait()
+        except RuntimeError:
+            # It needs its disk to start; it says so, and starts when the disk is back.
+            self.check()
+            return
+        if self._work(server, address, FAILING_SECONDS, self._write_again):
+            self._find([f"a server whose disk fails at {name} ended"])
+        self.check()
+
     def check(self) -> None:
         """Starts a server and compares all that is there with all that must be; kills it."""
         if self._verified:
@@ -190,8 +214,31 @@ class Campaign:
             for folder in (self._data / "galleries").glob("*/codes"):
                 shutil.rmtree(folder)
 
-    def _work(self, server: Server, address: str, seconds: float) -> bool:
+    def _write_again(self, address: str) -> None:
+        """The disk is back after so many attempts: then everything must go on."""
+        with visagedb.Client(address) as client:
+            for _ in range(ATTEMPTS_MAX):
+                with contextlib.suppress(visagedb.StorageFullError):
+                    client.update_gallery(GALLERY, display_name="people")
+                    client.create_gallery(AFTERWARDS, model="test", dimension=DIMENSION)
+                    client.delete_gallery(AFTERWARDS)
+                    return
+        self._find(["nothing can be written although the disk is back"])
+
+    def _work(
+        self,
+        server: Server,
+        address: str,
+        seconds: float,
+        last: Callable[[str], None] | None = None,
+    ) -> bool:
         """Lets the writers work until the server dies, by itself or after some time by us.
+
+        Args:
+            server: The server.
+            address: Of the server.
+            seconds: How long it may live.
+            last: What to do before we end it.
 
         Returns:
             Whether it died by itself.
@@ -200,13 +247,15 @@ class Campaign:
         clients = [visagedb.Client(address) for _ in self._writers]
         with ThreadPoolExecutor(len(clients)) as pool:
             jobs = [
-                pool.submit(self._labour, writer.step, client, ended, dead)
+                pool.submit(self._labour, writer, client, ended, dead)
                 for writer, client in zip(self._writers, clients, strict=True)
             ]
             deadline = time.monotonic() + seconds
             while server.alive and time.monotonic() < deadline:
                 time.sleep(min(0.01, max(0.0, deadline - time.monotonic())))
             died = not server.alive
+            if last is not None and not died:
+                last(address)
             ended.set()
             server.kill()
             dead.set()
@@ -218,20 +267,24 @@ class Campaign:
 
     def _labour(
         self,
-        step: Callable[[visagedb.Client], None],
+        writer: Lane | Keeper | Importer,
         client: visagedb.Client,
         ended: threading.Event,
         dead: threading.Event,
     ) -> None:
         try:
             while not ended.is_set():
-                step(client)
+                try:
+                    writer.step(client)
+                except visagedb.StorageFullError:
+                    self.outcome.refused += 1
+                    writer.refused()
         except (*_ENDED, grpc.RpcError) as error:
             # Callers notice a death before we do.
             if not dead.wait(DEATH_SECONDS_MAX):
-                self._find([f"{step}: {error!r} before the kill"])
+                self._find([f"{writer}: {error!r} before the kill"])
         except Exception as error:  # noqa: BLE001 - whatever it is, the campaign reports it
-            self._find([f"{step}: {error!r}"])
+            self._find([f"{writer}: {error!r}"])
 
     def _find(self, findings: list[str]) -> None:
         for finding in findings:

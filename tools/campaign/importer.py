@@ -64,6 +64,10 @@ class Importer:
                 raise TimeoutError(f"{self._operation} does not end")
             self._finish(client)
 
+    def refused(self) -> None:
+        """The last call was refused for want of room: it must not have happened."""
+        self._leaving = ""
+
     def settle(self, actual: State) -> list[str]:
         """Compares what is there after a restart with what must be; returns findings."""
         findings = []

@@ -24,6 +24,8 @@ from visagedb.v1 import (
 )
 
 RESTORED: Final = "restored-"
+AFTERWARDS: Final = "afterwards"
+"""A gallery that comes and goes when a disk has failed for a while."""
 
 
 class Keeper:
@@ -75,6 +77,10 @@ class Keeper:
         wished = [one for one in chosen if one in self._wishes.get(self.wish, ())]
         self._random.choice(wished or chosen)(client)
 
+    def refused(self) -> None:
+        """The last call was refused for want of room: it must not have happened."""
+        self._pending = None
+
     def settle(self, client: visagedb.Client) -> list[str]:
         """Compares galleries and operations with what must be there; returns findings."""
         findings = []
@@ -86,7 +92,7 @@ class Keeper:
             if client.get_gallery(name).identity_count == 0:
                 findings.append(f"{name} was restored without its people")
             client.delete_gallery(name)
-        there = {name for name in there if not name.startswith(RESTORED)}
+        there = {name for name in there if not name.startswith((RESTORED, AFTERWARDS))}
         if there not in (self.galleries, pending):
             findings.append(f"galleries: expected {self.galleries} or {pending}, found {there}")
         self.galleries = there

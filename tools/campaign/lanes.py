@@ -6,6 +6,7 @@ that call alone may have happened or not, but never by halves.
 """
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Final
 
 import grpc
 import numpy as np
+from google.rpc import code_pb2, status_pb2
 
 import visagedb
 from campaign.model import LOOSE, Person, State, difference, vector_of, without
@@ -58,6 +60,10 @@ def _stream_item(
     return item
 
 
+def _is_full(refusal: status_pb2.Status) -> bool:
+    return bool(refusal.code == code_pb2.RESOURCE_EXHAUSTED)
+
+
 class Lane:
     """One writer.
 
@@ -85,6 +91,10 @@ class Lane:
 
     def step(self, client: visagedb.Client) -> None:
         """One call, and the book-keeping of its answer."""
+        if self._bulk:
+            # A stream was refused: which of its faces are there is known after a restart.
+            time.sleep(0.02)
+            return
         people = [name for name in self.state if name != LOOSE]
         with_faces = [name for name in people if self.state[name].faces]
         chosen: list[Callable[[visagedb.Client], None]] = [self._enroll] * 6
@@ -100,6 +110,10 @@ class Lane:
         if self._undoable is not None:
             chosen = [*chosen, *[self._undo] * len(chosen)]
         self._random.choice(chosen)(client)
+
+    def refused(self) -> None:
+        """The last call was refused for want of room: it must not have happened."""
+        self._pending = self._repeat = None
 
     def settle(self, actual: State, client: visagedb.Client) -> list[str]:
         """Compares what is there after a restart with what must be there.
@@ -228,6 +242,9 @@ class Lane:
         with grpc.insecure_channel(client.address) as channel:
             stub = identities_pb2_grpc.IdentityServiceStub(channel)
             for answer in stub.StreamEnrollFaces(iter(requests)):
+                refusals = [answer.error, *(row.error for row in answer.templates.errors)]
+                if any(_is_full(refusal) for refusal in refusals):
+                    raise visagedb.StorageFullError("an item of a stream was refused")
                 assert answer.WhichOneof("result") != "error", answer
                 assert not answer.templates.errors, answer
                 for key in answer.item_id.split(","):
