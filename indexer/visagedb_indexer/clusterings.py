@@ -76,13 +76,14 @@ class Clusterings:
             part = clusters[start : start + _CLUSTERS_PER_COMMIT]
             self._run(_put_clusters(record.id, start, part))
         self._run(_put(record))
-        self._forget_old()
+        self._forget_others(record.id)
         return record
 
-    def _forget_old(self) -> None:
+    def _forget_others(self, newest: str) -> None:
+        # Ids begin with a time; after the clock was set back the newest is not the last.
         with self._store.read() as view:
-            known = [record.id for record in view.clusterings.all()]
-        surplus = max(0, len(known) - limits.CLUSTERINGS_KEPT_MAX)
+            known = [record.id for record in view.clusterings.all() if record.id != newest]
+        surplus = max(0, len(known) - limits.CLUSTERINGS_KEPT_MAX + 1)
         for clustering_id in known[:surplus]:
             self.delete(clustering_id)
 

@@ -54,8 +54,10 @@ class AuditWriter(AuditReader):
         for rank, finding in enumerate(findings):
             key = schema.cluster_key(record.id, rank)
             self._txn.put(key, encode(finding), db=self._db(schema.FINDINGS))
-        for old in self.all()[:-kept_most]:
-            self._remove(old.id)
+        # Ids begin with a time; after the clock was set back the newest is not the last.
+        others = [old.id for old in self.all() if old.id != record.id]
+        for old_id in others[: max(0, len(others) - kept_most + 1)]:
+            self._remove(old_id)
 
     def _remove(self, audit_id: str) -> None:
         self._txn.delete(audit_id.encode(), db=self._db(schema.AUDITS))
