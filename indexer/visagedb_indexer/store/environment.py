@@ -150,11 +150,15 @@ class Environment:
                 # One process owns the directory, so stale slots are our own from a crash.
                 readahead=False,
             )
-            self._env.reader_check()
-            self._bring_up_to_date(steps or {})
-            self._handles: dict[bytes, Handle] = {
-                database.name: self._env.open_db(database.name) for database in databases
-            }
+            try:
+                self._env.reader_check()
+                self._bring_up_to_date(steps or {})
+                self._handles: dict[bytes, Handle] = {
+                    database.name: self._env.open_db(database.name) for database in databases
+                }
+            except BaseException:
+                self._env.close()
+                raise
 
     def _bring_up_to_date(self, steps: Mapping[int, Step]) -> None:
         meta = self._env.open_db(META.name)
