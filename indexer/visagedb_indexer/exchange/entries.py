@@ -65,14 +65,14 @@ class Entry:
         name: Where it is in the source, for a person.
         after: The position behind it, where an import goes on.
         content: What is enrolled; its vectors are empty while there is an image.
-        image: The encoded image that the vectors are made from; empty for none.
+        image: The encoded image that the vectors are made from; None for none.
         identity_id: Whom it is meant for; empty when unknown.
     """
 
     name: str
     after: str
     content: Content
-    image: bytes = b""
+    image: bytes | None = None
     identity_id: str = ""
 
 

@@ -166,16 +166,16 @@ class ImportRun:
 
     def _take(self, entry: Entry) -> None:
         pending = _Pending(entry)
-        if entry.image:
+        if entry.image is not None:
             # What is there already need not be looked at again.
             known = self.gallery.imports.foresee(self._record, entry.content, self.plan.mode)
             if known is not None:
-                pending.entry = replace(entry, content=known, image=b"")
+                pending.entry = replace(entry, content=known, image=None)
             else:
                 assert self.reader is not None
                 pending.faces = self.reader.submit(entry.image)
         self._pending.append(pending)
-        self._pending_bytes += len(pending.entry.image)
+        self._pending_bytes += _image_bytes(pending.entry)
 
     def _full(self) -> bool:
         return (
@@ -184,9 +184,11 @@ class ImportRun:
         )
 
     def _finish(self, pending: _Pending) -> None:
-        self._pending_bytes -= len(pending.entry.image)
-        self._ready.append(self._finished(pending))
-        self._ready_bytes += _vector_bytes(self._ready[-1])
+        self._pending_bytes -= _image_bytes(pending.entry)
+        entry = self._finished(pending)
+        # Only now: while the image was waited for, what was ready may have been committed.
+        self._ready.append(entry)
+        self._ready_bytes += _vector_bytes(entry)
         if self._due():
             self._commit()
 
@@ -203,10 +205,10 @@ class ImportRun:
                 self._commit_ready()
                 self._wait(f"waiting: {error.message}")
                 assert self.reader is not None
-                pending.faces = self.reader.submit(entry.image)
+                pending.faces = self.reader.submit(entry.image or b"")
             except ImageError as error:
-                return replace(entry, content=error, image=b"")
-        return replace(entry, image=b"")
+                return replace(entry, content=error, image=None)
+        return replace(entry, image=None)
 
     def _result(self, faces: "Future[Extraction]") -> Extraction:
         while not wait([faces], _LOOK_SECONDS).done:
@@ -272,6 +274,10 @@ def _done(pending: _Pending) -> bool:
     return pending.faces is None or pending.faces.done()
 
 
+def _image_bytes(entry: Entry) -> int:
+    return 0 if entry.image is None else len(entry.image)
+
+
 def _vector_bytes(entry: Entry) -> int:
     content = entry.content
     return content.vector.nbytes if isinstance(content, VectorRow | NewFace) else 0
@@ -282,7 +288,7 @@ def _with_faces(entry: Entry, faces: tuple[ExtractedFace, ...]) -> Entry:
     vectors = [face.vector for face in faces if face.vector is not None]
     if isinstance(content, NewLooseFaces):
         enrolled = replace(content, vectors=vectors, extracted=faces)
-        return replace(entry, content=enrolled, image=b"")
+        return replace(entry, content=enrolled, image=None)
     assert isinstance(content, NewFace)
     ((face, vector),) = zip(faces, vectors, strict=True)
-    return replace(entry, content=replace(content, vector=vector, extracted=face), image=b"")
+    return replace(entry, content=replace(content, vector=vector, extracted=face), image=None)

@@ -110,7 +110,7 @@ class RowEntries:
                 content = self._content(row, vector, plain=plain)
             except IndexerError as error:
                 content = error
-            yield Entry(f"row {number}", str(number + 1), content, b"", identity_id)
+            yield Entry(f"row {number}", str(number + 1), content, None, identity_id)
 
     def _content(self, row: Mapping[str, Any], vector: Vector | None, *, plain: bool) -> Content:
         said = said_plainly(row) if plain else said_of(row)
