@@ -110,6 +110,9 @@ def gallery(message: galleries_pb2.Gallery) -> resources.Gallery:
         quality_check=gates.quality_check(message.enrolment_gate.quality),
         duplicate_check=gates.identity_check(message.enrolment_gate.duplicate),
         mismatch_check=gates.identity_check(message.enrolment_gate.mismatch),
+        quotas=resources.GalleryQuotas(
+            message.quotas.identities_max, message.quotas.faces_max, message.quotas.bytes_max
+        ),
         state=_GALLERY_STATES.get(message.state, values.GalleryState.UNKNOWN),
         problem=message.problem,
     )

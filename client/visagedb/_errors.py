@@ -54,6 +54,7 @@
     ├── ResourceExhaustedError          a limit is reached; later or smaller may work
     │   ├── OverloadedError
     │   ├── LimitExceededError
+    │   ├── QuotaExceededError
     │   └── StorageFullError
     ├── UnavailableError                try again
     │   ├── WorkersUnavailableError
@@ -349,6 +350,10 @@ class OverloadedError(ResourceExhaustedError):
 
 class LimitExceededError(ResourceExhaustedError):
     """A fixed limit of the server would be passed."""
+
+
+class QuotaExceededError(ResourceExhaustedError):
+    """The gallery may not become any larger; `metadata` says which quota, and how full."""
 
 
 class StorageFullError(ResourceExhaustedError):

@@ -20,6 +20,21 @@ from visagedb._values import (
 
 
 @dataclass(frozen=True, slots=True)
+class GalleryQuotas:
+    """How large a gallery may become; 0 for no limit.
+
+    Attributes:
+        identities_max: Identities.
+        faces_max: Faces, loose ones as well.
+        bytes_max: Bytes of the database's pages in use.
+    """
+
+    identities_max: int = 0
+    faces_max: int = 0
+    bytes_max: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Gallery:
     """A named set of identities that share one embedding model.
 
@@ -38,6 +53,7 @@ class Gallery:
         quality_check: Whether a face is good enough to be enrolled.
         duplicate_check: Whether its person is enrolled under another id.
         mismatch_check: Whether it looks like the other faces of its identity.
+        quotas: How large it may become.
         state: Whether it can be used; of a damaged one only the name is known.
         problem: Why it is damaged.
     """
@@ -60,6 +76,7 @@ class Gallery:
     quality_check: QualityCheck = field(default_factory=QualityCheck)
     duplicate_check: IdentityCheck = field(default_factory=IdentityCheck)
     mismatch_check: IdentityCheck = field(default_factory=IdentityCheck)
+    quotas: GalleryQuotas = field(default_factory=GalleryQuotas)
     state: GalleryState = GalleryState.ACTIVE
     problem: str = ""
 

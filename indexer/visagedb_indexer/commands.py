@@ -82,6 +82,7 @@ def update_gallery(patch: GalleryPatch, etag: str) -> Command[GalleryRecord]:
     validation.check_cosine(patch.threshold, "threshold")
     validation.check_mate_loss_bound(patch.mate_loss_bound)
     validation.check_gate(_patched_gate(GateSettings(), patch))
+    validation.check_quotas(patch.quotas)
 
     def command(txn: Transaction) -> Effects[GalleryRecord]:
         old = txn.gallery()
@@ -94,6 +95,7 @@ def update_gallery(patch: GalleryPatch, etag: str) -> Command[GalleryRecord]:
             fusion=_given(patch.fusion, old.fusion),
             mate_loss_bound=_given(patch.mate_loss_bound, old.mate_loss_bound),
             gate=_patched_gate(old.gate, patch),
+            quotas=_given(patch.quotas, old.quotas),
             update_time_us=now_us(),
             revision=old.revision + 1,
         )

@@ -355,6 +355,7 @@ def _check(new: GalleryRecord) -> None:
     validation.check_text(new.display_name, "display_name", limits.DISPLAY_NAME_LENGTH_MAX)
     validation.check_cosine(new.threshold, "threshold")
     validation.check_mate_loss_bound(new.mate_loss_bound)
+    validation.check_quotas(new.quotas)
     validation.check_gate(new.gate)
     _check_model(new.model)
 

@@ -197,6 +197,8 @@ def store_face(
     if strictest(findings) is GateAction.QUARANTINE:
         return _set_aside(txn, new, mode, vector, findings)
     created = identity is None
+    if not same:
+        txn.check_room(identities=int(created), faces=int(place is None))
     if identity is None:
         assert new.new_identity is not None
         identity = txn.add_identity(identity_record(new.identity_id, new.new_identity))

@@ -57,6 +57,7 @@
     ├── ExhaustedError              a limit is reached; later or smaller may work
     │   ├── OverloadedError
     │   ├── LimitExceededError
+    │   ├── QuotaExceededError
     │   └── StorageFullError
     ├── UnavailableError            try again
     │   └── WorkersUnavailableError
@@ -343,6 +344,12 @@ class LimitExceededError(ExhaustedError):
     """A fixed limit of this release would be passed."""
 
     reason = "LIMIT_EXCEEDED"
+
+
+class QuotaExceededError(ExhaustedError):
+    """The gallery may not become any larger."""
+
+    reason = "QUOTA_EXCEEDED"
 
 
 class StorageFullError(ExhaustedError):

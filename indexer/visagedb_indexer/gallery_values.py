@@ -7,7 +7,7 @@ from typing import Any
 from visagedb_indexer.gate_values import GateFinding, IdentityCheck, QualityCheck
 from visagedb_indexer.search import EngineStats
 from visagedb_indexer.store import Counters, FaceRecord, IdentityRecord
-from visagedb_indexer.values import ExtractedFace, Fusion, Vector
+from visagedb_indexer.values import ExtractedFace, Fusion, Quotas, Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class GalleryPatch:
     quality_check: QualityCheck | None = None
     duplicate_check: IdentityCheck | None = None
     mismatch_check: IdentityCheck | None = None
+    quotas: Quotas | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,8 @@ KEY_BYTES_MAX: Final = 511
 """Set by LMDB."""
 REQUEST_ID_SECONDS_KEPT: Final = 24 * 3600.0
 GALLERIES_MAX: Final = 900
+QUOTA_MAX: Final = 1 << 53
+"""Numbers up to this keep their value in every language's JSON."""
 
 # Search
 TOP_K_MAX: Final = 1000

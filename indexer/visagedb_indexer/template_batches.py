@@ -18,7 +18,12 @@ from visagedb_indexer.clock import now_us
 from visagedb_indexer.commands import Command, Effects, checked_identity, fingerprint_of
 from visagedb_indexer.enrollment import Changes, enroll_one, nothing
 from visagedb_indexer.enrolment_gate import EnrolmentGate, Judgement
-from visagedb_indexer.errors import IndexerError, InvalidArgumentError, InvalidVectorError
+from visagedb_indexer.errors import (
+    IndexerError,
+    InvalidArgumentError,
+    InvalidVectorError,
+    QuotaExceededError,
+)
 from visagedb_indexer.gallery_values import (
     Enrollment,
     EnrollMode,
@@ -160,6 +165,9 @@ def enroll_batch(checked: CheckedBatch, gate: EnrolmentGate) -> Command[BatchAns
         others: Sequence[int] = [row for row in rows if outcomes[row] is None]
         if known is None and judgement is None:
             lane, others = _divide(checked, txn)
+            if lane and not _have_room(checked, lane, txn):
+                # One by one, as many as there is room for.
+                lane, others = [], rows
             if lane:
                 changes.arrivals = txn.add_newcomers(_newcomers(checked, lane), now_us())
             for row in lane:
@@ -184,6 +192,16 @@ def enroll_batch(checked: CheckedBatch, gate: EnrolmentGate) -> Command[BatchAns
         return changes.effects(BatchAnswer(outcomes, errors, created, gated))
 
     return command
+
+
+def _have_room(checked: CheckedBatch, lane: Sequence[int], txn: Transaction) -> bool:
+    """Whether the gallery may grow by all of the newcomers."""
+    people = {checked.batch.identity_ids[row] for row in lane}
+    try:
+        txn.check_room(identities=len(people), faces=len(lane))
+    except QuotaExceededError:
+        return False
+    return True
 
 
 def _divide(checked: CheckedBatch, txn: Transaction) -> tuple[list[int], list[int]]:

@@ -17,7 +17,7 @@ from visagedb_indexer.errors import (
     ModelMismatchError,
 )
 from visagedb_indexer.gate_values import QUALITY_REASONS, GateSettings
-from visagedb_indexer.values import ModelIdentity, Vector
+from visagedb_indexer.values import ModelIdentity, Quotas, Vector
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _IDS: Final = re.compile(rf"(?:[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{limits.ID_LENGTH_MAX - 1}}}\n)*")
@@ -79,6 +79,19 @@ def check_cosine(value: float | None, what: str) -> None:
     """
     if value is not None and not -1.0 <= value <= 1.0:
         raise InvalidArgumentError(f"{what} is a cosine, -1 to 1", {"field": what})
+
+
+def check_quotas(quotas: Quotas | None) -> None:
+    """How large a gallery may become; None means that nothing is said.
+
+    Raises:
+        InvalidArgumentError: A quota is negative, or larger than can be kept.
+    """
+    for name in Quotas.__dataclass_fields__ if quotas is not None else ():
+        if not 0 <= getattr(quotas, name) <= limits.QUOTA_MAX:
+            raise InvalidArgumentError(
+                f"a quota is 0 for none, or up to {limits.QUOTA_MAX}", {"field": f"quotas.{name}"}
+            )
 
 
 def check_mate_loss_bound(value: float | None) -> None:

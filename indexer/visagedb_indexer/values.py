@@ -74,6 +74,15 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Quotas:
+    """How large a gallery may become; 0 for no limit."""
+
+    identities_max: int = 0
+    faces_max: int = 0
+    bytes_max: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Box:
     """A rectangle in pixels of the upright image; it may reach past the image's edge."""
 

@@ -30,7 +30,7 @@ from visagedb_indexer.values import (
     Quality,
     Vector,
 )
-from visagedb_server import names
+from visagedb_server import convert_quotas, names
 
 _STATES = {
     EngineState.EXACT: galleries_pb2.SEARCH_STATE_EXACT,
@@ -114,6 +114,7 @@ def gallery(source: Gallery) -> galleries_pb2.Gallery:
         generation=counters.generation,
         loose_face_count=counters.loose_face_count,
         state=galleries_pb2.GALLERY_STATE_ACTIVE,
+        quotas=convert_quotas.message(record.quotas),
     )
 
 

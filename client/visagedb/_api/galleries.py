@@ -13,7 +13,7 @@ from visagedb._erasures import Erasure
 from visagedb._gate import IdentityCheck, QualityCheck
 from visagedb._inputs import new_request_id
 from visagedb._names import gallery_name
-from visagedb._resources import Gallery, GalleryStats
+from visagedb._resources import Gallery, GalleryQuotas, GalleryStats
 from visagedb._values import UNSET, ScoreFusion, Unset
 from visagedb.v1 import galleries_pb2 as pb
 from visagedb.v1.types_pb2 import ModelIdentity
@@ -40,6 +40,7 @@ def create_gallery(
     quality_check: QualityCheck | None = None,
     duplicate_check: IdentityCheck | None = None,
     mismatch_check: IdentityCheck | None = None,
+    quotas: GalleryQuotas | None = None,
     timeout: float | None = None,
 ) -> Call[Gallery]:
     """Creates a gallery, whose model is pinned for ever.
@@ -60,6 +61,7 @@ def create_gallery(
         quality_check: Whether a face is good enough to be enrolled; None does not ask.
         duplicate_check: Whether its person is enrolled under another id.
         mismatch_check: Whether it looks like the other faces of its identity.
+        quotas: How large it may become; None for no limits.
         timeout: Seconds; None means the client's default.
 
     Raises:
@@ -84,6 +86,7 @@ def create_gallery(
         enrolment_gate=_gate(
             quality=quality_check, duplicate=duplicate_check, mismatch=mismatch_check
         ),
+        quotas=None if quotas is None else _quotas(quotas),
     )
     gallery_name(gallery)
     request = pb.CreateGalleryRequest(
@@ -145,6 +148,7 @@ def update_gallery(
     quality_check: QualityCheck | Unset = UNSET,
     duplicate_check: IdentityCheck | Unset = UNSET,
     mismatch_check: IdentityCheck | Unset = UNSET,
+    quotas: GalleryQuotas | Unset = UNSET,
     etag: str = "",
     timeout: float | None = None,
 ) -> Call[Gallery]:
@@ -160,6 +164,7 @@ def update_gallery(
         quality_check: Whether a face is good enough to be enrolled.
         duplicate_check: Whether its person is enrolled under another id.
         mismatch_check: Whether it looks like the other faces of its identity.
+        quotas: How large it may become.
         etag: If given, the update happens only when the gallery still has this etag.
         timeout: Seconds; None means the client's default.
 
@@ -177,6 +182,7 @@ def update_gallery(
         if isinstance(score_fusion, Unset)
         else _fusion(ScoreFusion(score_fusion)),
         "mate_loss_bound": mate_loss_bound,
+        "quotas": quotas if isinstance(quotas, Unset) else _quotas(quotas),
     }
     given = {key: value for key, value in fields.items() if value is not UNSET}
     request = pb.UpdateGalleryRequest(
@@ -191,6 +197,14 @@ def update_gallery(
         pb.UpdateGalleryResponse,
         lambda answer: convert.gallery(answer.gallery),
         timeout,
+    )
+
+
+def _quotas(quotas: GalleryQuotas) -> pb.GalleryQuotas:
+    return pb.GalleryQuotas(
+        identities_max=quotas.identities_max,
+        faces_max=quotas.faces_max,
+        bytes_max=quotas.bytes_max,
     )
 
 

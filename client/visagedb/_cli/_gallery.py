@@ -11,8 +11,8 @@ from visagedb._cli._options import FusionOption, GalleryArgument, YesOption
 from visagedb._cli._session import Session, command, confirm
 from visagedb._cli._tables import facts, listing, when
 from visagedb._gate import IdentityCheck, QualityCheck
-from visagedb._resources import Gallery, GalleryStats, SearchStats
-from visagedb._values import UNSET, SearchState
+from visagedb._resources import Gallery, GalleryQuotas, GalleryStats, SearchStats
+from visagedb._values import UNSET, SearchState, Unset
 
 app = typer.Typer(name="gallery", help="Galleries: sets of people.", no_args_is_help=True)
 _audit.register(app)
@@ -134,6 +134,15 @@ def update(
     mismatches: _gate.MismatchesOption = None,
     mismatch_threshold: _gate.MismatchThresholdOption = None,
     mismatch_rate: _gate.MismatchRateOption = None,
+    max_identities: Annotated[
+        int | None, typer.Option(help="Quota of identities; 0 for none.", min=0)
+    ] = None,
+    max_faces: Annotated[
+        int | None, typer.Option(help="Quota of faces; 0 for none.", min=0)
+    ] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option(help="Quota of the database's bytes; 0 for none.", min=0)
+    ] = None,
 ) -> None:
     """Change settings of a gallery; what is not given stays as it is."""
     if no_threshold and threshold is not None:
@@ -161,6 +170,7 @@ def update(
         threshold=UNSET if keep_threshold else threshold,
         score_fusion=UNSET if fusion is None else fusion.value,
         mate_loss_bound=UNSET if mate_loss_bound is None else mate_loss_bound,
+        quotas=_quotas(session, gallery, max_identities, max_faces, max_bytes),
     )
     session.show({"gallery": changed}, _facts(changed))
 
@@ -176,6 +186,29 @@ def delete(
     confirm(session, f"Delete gallery {gallery} with all its faces?", yes=yes)
     receipt = session.client.delete_gallery(gallery, missing_ok=missing_ok)
     session.show({"deleted": gallery, "erasure": receipt}, f"deleted gallery {gallery}")
+
+
+def _quotas(
+    session: Session, gallery: str, identities: int | None, faces: int | None, size: int | None
+) -> GalleryQuotas | Unset:
+    """The quotas with what was given; those that were not stay."""
+    if identities is faces is size is None:
+        return UNSET
+    old = session.client.get_gallery(gallery).quotas
+    return GalleryQuotas(
+        old.identities_max if identities is None else identities,
+        old.faces_max if faces is None else faces,
+        old.bytes_max if size is None else size,
+    )
+
+
+def _quota_text(quotas: GalleryQuotas) -> str:
+    limits = {
+        "identities": quotas.identities_max,
+        "faces": quotas.faces_max,
+        "bytes": quotas.bytes_max,
+    }
+    return ", ".join(f"{most:,} {what}" for what, most in limits.items() if most)
 
 
 def _model(gallery: Gallery) -> str:
@@ -204,6 +237,7 @@ def _facts(gallery: Gallery, stats: GalleryStats | None = None) -> Table:
         "people": f"{gallery.identity_count:,}",
         "faces": f"{gallery.face_count:,}"
         + (f", {gallery.loose_face_count:,} of them loose" if gallery.loose_face_count else ""),
+        "quotas": _quota_text(gallery.quotas),
         "created": when(gallery.create_time),
         "updated": when(gallery.update_time),
     }

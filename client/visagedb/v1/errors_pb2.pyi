@@ -89,6 +89,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """RESOURCE_EXHAUSTED: a limit is reached; later or smaller may work."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 141
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 142
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 144
+    """The gallery may not become any larger; metadata: quota, limit, used."""
     ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 143
     ERROR_REASON_TOO_MANY_WRONG_KEYS: _ErrorReason.ValueType  # 158
     ERROR_REASON_UNAVAILABLE: _ErrorReason.ValueType  # 160
@@ -186,6 +188,8 @@ ERROR_REASON_RESOURCE_EXHAUSTED: ErrorReason.ValueType  # 140
 """RESOURCE_EXHAUSTED: a limit is reached; later or smaller may work."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 141
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 142
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 144
+"""The gallery may not become any larger; metadata: quota, limit, used."""
 ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 143
 ERROR_REASON_TOO_MANY_WRONG_KEYS: ErrorReason.ValueType  # 158
 ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 160

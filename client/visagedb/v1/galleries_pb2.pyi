@@ -134,6 +134,7 @@ class Gallery(google.protobuf.message.Message):
     STATE_FIELD_NUMBER: builtins.int
     PROBLEM_FIELD_NUMBER: builtins.int
     ENROLMENT_GATE_FIELD_NUMBER: builtins.int
+    QUOTAS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """"galleries/{gallery}"."""
     uid: builtins.str
@@ -178,6 +179,10 @@ class Gallery(google.protobuf.message.Message):
     def enrolment_gate(self) -> Global___EnrolmentGate:
         """Checks on every face before it is enrolled; unset, none."""
 
+    @property
+    def quotas(self) -> Global___GalleryQuotas:
+        """How large it may become; unset, as large as the disk allows."""
+
     def __init__(
         self,
         *,
@@ -199,12 +204,40 @@ class Gallery(google.protobuf.message.Message):
         state: Global___GalleryState.ValueType = ...,
         problem: builtins.str = ...,
         enrolment_gate: Global___EnrolmentGate | None = ...,
+        quotas: Global___GalleryQuotas | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "embedding", b"embedding", "enrolment_gate", b"enrolment_gate", "model", b"model", "threshold", b"threshold", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "display_name", b"display_name", "embedding", b"embedding", "enrolment_gate", b"enrolment_gate", "etag", b"etag", "face_count", b"face_count", "generation", b"generation", "identity_count", b"identity_count", "loose_face_count", b"loose_face_count", "mate_loss_bound", b"mate_loss_bound", "model", b"model", "name", b"name", "problem", b"problem", "score_fusion", b"score_fusion", "state", b"state", "threshold", b"threshold", "uid", b"uid", "update_time", b"update_time"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "embedding", b"embedding", "enrolment_gate", b"enrolment_gate", "model", b"model", "quotas", b"quotas", "threshold", b"threshold", "update_time", b"update_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "display_name", b"display_name", "embedding", b"embedding", "enrolment_gate", b"enrolment_gate", "etag", b"etag", "face_count", b"face_count", "generation", b"generation", "identity_count", b"identity_count", "loose_face_count", b"loose_face_count", "mate_loss_bound", b"mate_loss_bound", "model", b"model", "name", b"name", "problem", b"problem", "quotas", b"quotas", "score_fusion", b"score_fusion", "state", b"state", "threshold", b"threshold", "uid", b"uid", "update_time", b"update_time"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_threshold", b"_threshold"]) -> typing.Literal["threshold"] | None: ...
 
 Global___Gallery: typing_extensions.TypeAlias = Gallery
+
+@typing.final
+class GalleryQuotas(google.protobuf.message.Message):
+    """How large a gallery may become; 0 for no limit. Growth beyond is refused with the reason
+    QUOTA_EXCEEDED; a quota below what is there deletes nothing.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IDENTITIES_MAX_FIELD_NUMBER: builtins.int
+    FACES_MAX_FIELD_NUMBER: builtins.int
+    BYTES_MAX_FIELD_NUMBER: builtins.int
+    identities_max: builtins.int
+    faces_max: builtins.int
+    """Loose faces count as well."""
+    bytes_max: builtins.int
+    """Of the database's pages in use."""
+    def __init__(
+        self,
+        *,
+        identities_max: builtins.int = ...,
+        faces_max: builtins.int = ...,
+        bytes_max: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes_max", b"bytes_max", "faces_max", b"faces_max", "identities_max", b"identities_max"]) -> None: ...
+
+Global___GalleryQuotas: typing_extensions.TypeAlias = GalleryQuotas
 
 @typing.final
 class EnrolmentGate(google.protobuf.message.Message):

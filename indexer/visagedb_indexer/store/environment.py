@@ -290,10 +290,14 @@ class Environment:
     def free_bytes(self) -> int:
         """Bytes of pages that hold nothing any more, and of those that count them."""
         with self.read() as txn:
-            stats = [txn.stat(handle) for handle in self._handles.values()]
+            return self.used_bytes() - self.bytes_in_use(txn)
+
+    def bytes_in_use(self, txn: LmdbTransaction) -> int:
+        """Bytes of pages that hold something, as a transaction sees them."""
+        stats = [txn.stat(handle) for handle in self._handles.values()]
         kinds = ("branch_pages", "leaf_pages", "overflow_pages")
         pages = sum(int(stat[kind]) for stat in stats for kind in kinds)
-        return self.used_bytes() - pages * int(self._env.stat()["psize"])
+        return pages * int(self._env.stat()["psize"])
 
     def reader_count(self) -> int:
         """Slots of readers in use; a thread that has read keeps its slot."""

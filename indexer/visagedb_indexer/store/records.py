@@ -24,6 +24,7 @@ from visagedb_indexer.values import (
     Landmarks,
     ModelIdentity,
     Quality,
+    Quotas,
 )
 
 Record = TypeVar("Record")
@@ -70,6 +71,7 @@ class GalleryRecord:
     fusion: Fusion = Fusion.MAXIMUM
     mate_loss_bound: float = limits.MATE_LOSS_BOUND_DEFAULT
     gate: GateSettings = field(default_factory=GateSettings)
+    quotas: Quotas = field(default_factory=Quotas)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from visagedb_indexer.store.lineage import LineageWriter
 from visagedb_indexer.store.newcomers import Arrivals, Newcomers, put_newcomers
 from visagedb_indexer.store.opened import Opened
 from visagedb_indexer.store.quarantine import QuarantineWriter
+from visagedb_indexer.store.quotas import check_quotas
 from visagedb_indexer.store.reader import NO_OWNER, Reader
 from visagedb_indexer.store.records import (
     Counters,
@@ -27,7 +28,7 @@ from visagedb_indexer.store.records import (
     encode,
 )
 from visagedb_indexer.store.requests import RequestWriter
-from visagedb_indexer.values import Vector
+from visagedb_indexer.values import Quotas, Vector
 
 
 class Transaction(Reader):
@@ -43,6 +44,9 @@ class Transaction(Reader):
         self._owner_writer = ColumnWriter(store.environment, txn, store.owner_column)
         self._checksum_writer = ColumnWriter(store.environment, txn, store.checksum_column)
         self._counters_before = self._counters = super().counters()
+        self._quotas: Quotas | None = None
+        self._environment = store.environment
+        self._row_bytes = 4 * store.vector_column.width
         self.requests: RequestWriter = RequestWriter(store.environment, txn)
         self.audits: AuditWriter = AuditWriter(store.environment, txn)
         self.calibrations: CalibrationWriter = CalibrationWriter(store.environment, txn)
@@ -64,12 +68,31 @@ class Transaction(Reader):
         """A face's vector as it stands, with the changes of this transaction."""
         return cast("Vector", self._vector_writer.row(ordinal))
 
+    def check_room(self, *, identities: int = 0, faces: int = 0) -> None:
+        """Asks whether the gallery may grow by so much.
+
+        Raises:
+            QuotaExceededError: It may not.
+        """
+        if self._quotas is None:
+            self._quotas = self.gallery().quotas
+        if self._quotas != Quotas():
+            check_quotas(
+                self._quotas, self._counters, self._bytes_in_use, identities=identities, faces=faces
+            )
+
+    def _bytes_in_use(self) -> int:
+        unwritten = self._counters.next_ordinal - self._counters_before.next_ordinal
+        return self._environment.bytes_in_use(self._txn) + unwritten * self._row_bytes
+
     def put_gallery(self, record: GalleryRecord) -> None:
         """Replaces the gallery's settings."""
+        self._quotas = record.quotas
         self._txn.put(schema.GALLERY_KEY, encode(record), db=self._db(schema.META))
 
     def add_identity(self, record: IdentityRecord) -> IdentityRecord:
         """Adds an identity; its number is given here."""
+        self.check_room(identities=1)
         counters = self._counters
         record = replace(record, number=counters.next_number)
         self._put_identity(record)
@@ -115,6 +138,7 @@ class Transaction(Reader):
         self, identity: IdentityRecord, record: FaceRecord, vector: Vector
     ) -> tuple[IdentityRecord, FaceRecord]:
         """Adds a face to an identity; its ordinal is given here."""
+        self.check_room(faces=1)
         record = self._add_face(identity.number, record, vector)
         identity = replace(identity, face_count=identity.face_count + 1)
         self._put_identity(identity)
@@ -137,6 +161,7 @@ class Transaction(Reader):
 
     def add_loose_face(self, record: FaceRecord, vector: Vector) -> FaceRecord:
         """Adds a face that belongs to no identity; its ordinal is given here."""
+        self.check_room(faces=1)
         record = self._add_face(schema.LOOSE_NUMBER, record, vector)
         self._count(faces=1, ordinals=1, loose=1)
         return record

@@ -17,6 +17,7 @@ from visagedb_server import (
     convert_calibration,
     convert_erasures,
     convert_gate,
+    convert_quotas,
     names,
     paging,
 )
@@ -25,7 +26,10 @@ from visagedb_server.extraction import Extractor
 from visagedb_server.operations import Job, Operations
 from visagedb_server.services.upkeep import Upkeep
 
-_CHANGEABLE = ("display_name", "threshold", "score_fusion", "mate_loss_bound", *convert_gate.FIELDS)
+_CHANGEABLE = (
+    *("display_name", "threshold", "score_fusion", "mate_loss_bound", "quotas"),
+    *convert_gate.FIELDS,
+)
 
 
 class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
@@ -70,6 +74,7 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
             fusion=fusion,
             mate_loss_bound=asked.mate_loss_bound or limits.MATE_LOSS_BOUND_DEFAULT,
             gate=convert_gate.settings(asked.enrolment_gate),
+            quotas=convert_quotas.quotas(asked.quotas),
         )
         gallery = self._database.create_gallery(new, request.request_id)
         return galleries_pb2.CreateGalleryResponse(gallery=_gallery(gallery))
@@ -136,6 +141,7 @@ class GalleryService(galleries_pb2_grpc.GalleryServiceServicer):
                 quality_check=checks.quality if quality else None,
                 duplicate_check=checks.duplicate if duplicate else None,
                 mismatch_check=checks.mismatch if mismatch else None,
+                quotas=convert_quotas.quotas(asked.quotas) if "quotas" in fields else None,
             ),
             asked.etag,
         )
