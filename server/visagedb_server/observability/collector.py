@@ -85,6 +85,10 @@ class StateCollector(Collector):
         yield "workers", (), stats.workers
         yield "workers_ready", (), stats.workers_ready
         yield "worker_restarts", (), stats.restarts
+        for death, count in stats.deaths.items():
+            yield "worker_deaths", (str(death),), count
+        yield "worker_images_retried", (), stats.images_retried
+        yield "worker_images_lost", (), stats.images_lost
         yield "worker_start_failures", (), stats.start_failures
         interactive = stats.queue_images - stats.queue_bulk_images
         yield "worker_queue_images", ("interactive",), interactive
@@ -124,6 +128,7 @@ def _of_gallery(gallery: Gallery) -> Mapping[str, float]:
     found: dict[str, float] = {
         "gallery_identities": stats.counters.identity_count,
         "gallery_faces": stats.counters.face_count,
+        "gallery_quarantined_faces": stats.quarantined_count,
         "gallery_generation": stats.counters.generation,
         "gallery_indexed_faces": search.indexed_face_count,
         "gallery_index_bytes": search.memory_bytes,
