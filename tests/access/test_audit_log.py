@@ -186,6 +186,36 @@ def test_a_torn_line_is_what_a_crash_leaves_and_no_damage(folder: Folder) -> Non
     assert "16" in torn
 
 
+@pytest.mark.parametrize("with_head", [True, False])
+@pytest.mark.parametrize("everything_is_garbage", [True, False])
+def test_no_entry_is_overwritten_after_damage(
+    folder: Folder, with_head: bool, everything_is_garbage: bool
+) -> None:
+    for path in folder.files() if everything_is_garbage else folder.files()[-1:]:
+        rewrite(path, lambda lines: lines.__setitem__(slice(None), [b"garbage\n"] * len(lines)))
+    before = {path: path.read_bytes() for path in folder.files()}
+    if not with_head:
+        (folder.path / "HEAD").unlink()
+    log = AuditLog(folder)
+    log.put_durable(entry(5))
+    log.close()
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(folder.files()) == len(before) + 1
+    assert problems(folder)
+
+
+@pytest.mark.parametrize("begun", [b"", b"0123"])
+def test_a_crash_while_a_file_is_begun_is_no_damage(folder: Folder, begun: bytes) -> None:
+    before = verify(folder)
+    folder.file_at(before.head.sequence + 1).write_bytes(begun)
+    for _ in range(2):
+        log = AuditLog(folder, file_bytes_max=700, files_max=3)
+        for number in range(20):
+            log.put_durable(entry(number))
+        log.close()
+    assert problems(folder) == []
+
+
 def test_the_oldest_files_make_room_and_the_log_says_so(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "audit")
     log = AuditLog(folder, file_bytes_max=700, files_max=3)

@@ -115,20 +115,26 @@ class Folder:
         whole = data.rfind(b"\n") + 1
         if whole < len(data):
             os.truncate(files[-1], whole)
+        if not whole:
+            # The crash came before the line that a file begins with.
+            files[-1].unlink()
         return len(data) - whole
 
-    def last(self) -> Head:
-        """The last entry of the newest file that has any.
-
-        Raises:
-            ValueError: It is no entry.
-        """
-        for path in reversed(self.files()):
-            lines = path.read_bytes().splitlines()
-            if lines:
-                digest, _, entry = parse_line(lines[-1])
-                return Head(entry.sequence, digest)
-        return Head()
+    def last(self) -> tuple[Head, str]:
+        """The last entry that can be read, and what is wrong with those behind it."""
+        damage = ""
+        files = self.files()
+        for path in reversed(files):
+            for line in reversed(path.read_bytes().splitlines()):
+                try:
+                    digest, _, entry = parse_line(line)
+                except ValueError as error:
+                    damage = f"{path.name} ends with {error}"
+                else:
+                    # Numbers go on behind those of the files: none may be overwritten.
+                    behind = int(files[-1].stem) if damage else 0
+                    return Head(max(entry.sequence, behind), digest), damage
+        return Head(int(files[-1].stem)) if files else Head(), damage
 
 
 def lines_of(path: Path) -> Iterator[bytes]:

@@ -131,12 +131,10 @@ class AuditLog:
 
     def _continue(self) -> Head:
         """Goes on after the last entry; says in the log how the last run ended."""
-        cut = self.folder.cut_torn_line()
-        known, found, details = self.folder.read_head(), Head(), {}
-        try:
-            found = self.folder.last()
-        except ValueError as error:
-            details["damage"] = str(error)
+        cut, details = self.folder.cut_torn_line(), {}
+        known, (found, damage) = self.folder.read_head(), self.folder.last()
+        if damage:
+            details["damage"] = damage
         if known is not None and known.sequence > found.sequence:
             # The gap stays in the numbers for ever; a check finds it.
             details["damage"] = f"the entries after {found.sequence} are gone"
@@ -259,7 +257,7 @@ class AuditLog:
             self._sync()
         before = self._head
         path = self.folder.file_at(before.sequence + 1)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         file = os.fdopen(descriptor, "wb", buffering=0)
         line, head = self._line(Entry(now_us(), FILE, details={PREVIOUS: before.digest}), before)
         try:

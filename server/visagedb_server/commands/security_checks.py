@@ -58,11 +58,13 @@ def audit_log(data: Path | None) -> Iterator[Check]:
     folder, name, fix = Folder(data / "audit"), "audit log", "visagedb audit verify --data DIR"
     try:
         # Read first: a running server writes on.
-        head, last = folder.read_head(), folder.last()
-    except (OSError, ValueError) as error:
+        head, (last, damage) = folder.read_head(), folder.last()
+    except OSError as error:
         yield Check(name, Status.FAIL, f"cannot be read: {error}", fix)
         return
-    if head is None or head.sequence > last.sequence:
+    if damage:
+        yield Check(name, Status.FAIL, damage, fix)
+    elif head is None or head.sequence > last.sequence:
         yield Check(name, Status.FAIL, "its newest entries are gone", fix)
     else:
         yield Check(name, Status.OK, f"{last.sequence:,} entries, the newest in place")
