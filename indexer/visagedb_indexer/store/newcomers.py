@@ -152,8 +152,11 @@ def _expiry_keys(new: Newcomers, numbers: Sequence[int]) -> list[bytes]:
 
 def _fill(txn: LmdbTransaction, handle: Handle, items: Iterable[tuple[bytes, bytes]]) -> None:
     """Puts items in the order of their keys."""
+    given = list(items)
     with txn.cursor(db=handle) as cursor:
-        cursor.putmulti(items)
+        # What comes after all that is there needs no search for its place.
+        last = given and cursor.last() and bytes(cursor.key()) >= given[0][0]
+        cursor.putmulti(given, append=not last)
 
 
 def _packed(values: NDArray[np.int64], form: str) -> list[bytes]:
