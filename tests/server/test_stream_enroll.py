@@ -8,12 +8,13 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf import field_mask_pb2
 from sample_photos import SamplePhotos
 from servers import start_process
 from support import failures, random_vectors, run_together
 from wire import DIMENSION, Api, Refusal, refusal_of_status, refused, template
 
-from visagedb.v1 import galleries_pb2, types_pb2
+from visagedb.v1 import enrolment_gate_pb2, galleries_pb2, types_pb2
 from visagedb.v1 import identities_pb2 as pb
 from visagedb_indexer import limits
 from visagedb_indexer.values import Vector
@@ -322,3 +323,28 @@ def test_images(server: Server, photos: SamplePhotos) -> None:
     finally:
         api.galleries.DeleteGallery(galleries_pb2.DeleteGalleryRequest(name=gallery))
         api.close()
+
+
+def test_a_stream_carries_what_the_checks_of_the_gallery_find(api: Api) -> None:
+    """Single templates and columns alike, also within one column."""
+    gallery = galleries_pb2.Gallery(name="galleries/people")
+    check = gallery.enrolment_gate.duplicate
+    check.action = enrolment_gate_pb2.GATE_ACTION_QUARANTINE
+    check.operating_point.threshold = 0.9
+    mask = field_mask_pb2.FieldMask(paths=["enrolment_gate.duplicate"])
+    api.galleries.UpdateGallery(
+        galleries_pb2.UpdateGalleryRequest(gallery=gallery, update_mask=mask)
+    )
+    stream(api, [batch("first", range(20))])
+    twins = {"identity_ids": [f"twin{row}" for row in range(10, 30)]}
+    answers = stream(api, [face("one", "twin", VECTORS[3]), batch("many", range(10, 30), **twins)])
+    one = answers["one"].response
+    assert one.outcome == pb.ENROLL_OUTCOME_QUARANTINED
+    assert one.findings[0].identity == "galleries/people/identities/p3"
+    many = answers["many"].templates
+    assert list(many.outcomes) == [10] * 10 + [1] * 10
+    assert [found.row for found in many.findings] == list(range(10))
+    assert {found.findings[0].identity for found in many.findings} == {
+        f"galleries/people/identities/p{row}" for row in range(10, 20)
+    }
+    assert len({found.quarantined_face for found in many.findings}) == 10
