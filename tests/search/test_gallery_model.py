@@ -31,6 +31,8 @@ from support import (
     random_vectors,
 )
 
+from visagedb_indexer.backup import BackupFolder, back_up_gallery, restore_gallery
+from visagedb_indexer.database import Database
 from visagedb_indexer.errors import (
     FaceExistsError,
     FaceNotFoundError,
@@ -78,15 +80,22 @@ class GalleryAgainstAModel(RuleBasedStateMachine):
     @initialize(dimension=st.sampled_from([1, 2, 16, 300]))
     def create(self, dimension: int) -> None:
         self.folder = Path(tempfile.mkdtemp())
-        self.path = self.folder / "gallery"
+        self.path = self.folder / "data"
+        self.backups = BackupFolder(self.folder / "backups")
+        self.kept: dict[str, Model] = {}
         self.vectors = random_vectors(CONTENTS, dimension)
-        self.gallery = Gallery(self.path, gallery_record(dimension=dimension))
+        self.database = Database(self.path)
+        self.database.create_gallery(gallery_record(dimension=dimension))
         self.model = Model()
         self.generation = 0
 
+    @property
+    def gallery(self) -> Gallery:
+        return self.database.gallery("people")
+
     def teardown(self) -> None:
-        if hasattr(self, "gallery"):
-            self.gallery.close()
+        if hasattr(self, "database"):
+            self.database.close()
             shutil.rmtree(self.folder)
 
     # Identities
@@ -298,25 +307,42 @@ class GalleryAgainstAModel(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         before = self.gallery.counters
-        self.gallery.close()
-        self.gallery = Gallery(self.path)
+        self.database.close()
+        self.database = Database(self.path)
         assert self.gallery.counters == before
 
     @rule()
     def lose_power(self) -> None:
-        """Goes on with the files as they are, while the gallery is open."""
+        """Goes on with the files as they are while the gallery is open."""
         before = self.gallery.counters
-        copied = self.folder / f"gallery-{before.generation}-{self.path.name}"
+        copied = self.folder / "copied"
         shutil.copytree(self.path, copied)
-        self.gallery.close()
+        self.database.close()
         shutil.rmtree(self.path)
         copied.rename(self.path)
-        self.gallery = Gallery(self.path)
+        self.database = Database(self.path)
         assert self.gallery.counters == before
 
     @rule()
     def compact(self) -> None:
         compact(self.gallery._store, lambda _: None)
+
+    @rule()
+    def back_up(self) -> None:
+        name = f"backup-{len(self.kept)}"
+        back_up_gallery(self.database, self.backups, "people", name, lambda done, stage: None)
+        self.kept[name] = self.model.kept()
+
+    @precondition(lambda self: getattr(self, "kept", None))
+    @rule(data=st.data())
+    def restore(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.kept)))
+        restore_gallery(
+            self.database, self.backups, name, "", "people", lambda done, stage: None,
+            replace_existing=True,
+        )  # fmt: skip
+        self.model = self.kept[name].kept()
+        self.generation = 0
 
     @rule()
     def prove(self) -> None:
@@ -369,7 +395,7 @@ class GalleryAgainstAModel(RuleBasedStateMachine):
 
     @invariant()
     def everything_is_there(self) -> None:
-        if not hasattr(self, "gallery"):
+        if not hasattr(self, "database"):
             return
         GalleryAgainstAModel.steps += 1
         counters = self.gallery.counters
