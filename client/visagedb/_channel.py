@@ -3,7 +3,14 @@
 import json
 from typing import Final
 
-from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2, search_pb2
+from visagedb.v1 import (
+    access_pb2,
+    audit_log_pb2,
+    clusters_pb2,
+    galleries_pb2,
+    identities_pb2,
+    search_pb2,
+)
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50700"
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
@@ -51,6 +58,8 @@ _IDEMPOTENT: Final = (
         "ClusterService",
         ("Cluster", "GetClustering", "ListClusters", "ListClusterMembers"),
     ),
+    (access_pb2, "AccessService", ("GetCaller", "ListApiKeys", "RevokeApiKey")),
+    (audit_log_pb2, "AuditLogService", ("ListAuditEntries", "VerifyAuditLog")),
 )
 _IDEMPOTENT_OPERATIONS: Final = ("GetOperation", "ListOperations", "CancelOperation")
 
