@@ -10,7 +10,8 @@ one run; medians and ratios are printed.
   for each batch. Nothing can be found by anything but the key.
 - VisageDB: `Client.enroll_vectors` over gRPC to a server in a process of its own; every row
   makes a new person with a face, can be looked up by both ids and by content, is searchable and
-  durable when it is acknowledged. Codes are built meanwhile. Also with a label on each.
+  durable when it is acknowledged. Codes are built meanwhile. Batches that wait for the writer
+  together share a sync. Also with a label on each.
 - milvus-lite and pgvector (in pgserver's PostgreSQL): inserts by their own clients, no index;
   PostgreSQL by INSERTs in a pipeline and by binary COPY with a commit for each batch, and by
   INSERTs that are a commit each.
@@ -290,7 +291,7 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=128)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--peer-rows", type=int, default=20_000)
-    parser.add_argument("--batch", type=int, default=2048, help="rows of a commit")
+    parser.add_argument("--batch", type=int, default=512, help="rows of a commit")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", choices=("all", "none"), default="all")
     parser.add_argument("--memory", type=int, default=0, metavar="VECTORS")

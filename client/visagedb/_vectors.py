@@ -19,7 +19,7 @@ from visagedb._values import EnrollMode, EnrollOutcome
 from visagedb.v1 import identities_pb2 as pb
 
 BATCH_BYTES_DEFAULT: Final = 1 << 20
-BATCH_ROWS_DEFAULT: Final = 2048
+BATCH_ROWS_DEFAULT: Final = 1024
 BATCHES_IN_FLIGHT_DEFAULT: Final = 6
 _OUTCOMES: Final[dict[int, EnrollOutcome]] = {
     int(number): outcome for number, outcome in ENROLL_OUTCOMES.items()
