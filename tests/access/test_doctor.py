@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import trustme
+from guarded import Guarded
 
 from visagedb_server.audit_log import AuditLog
 from visagedb_server.audit_log.folder import Folder
 from visagedb_server.commands.checks import Status
-from visagedb_server.commands.security_checks import audit_log, certificates, permissions
+from visagedb_server.commands.security_checks import api_key, audit_log, certificates, permissions
 
 
 def pair(folder: Path, days: float) -> tuple[Path, Path]:
@@ -40,6 +41,17 @@ def test_a_certificate_that_cannot_be_used(tmp_path: Path) -> None:
     key.write_text("nonsense")
     assert [check.status for check in certificates(certificate, key, None)] == [Status.FAIL]
     assert list(certificates(None, None, None)) == []
+
+
+def test_the_key_of_the_environment(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = guarded.server.address
+    [missing] = api_key(address)
+    assert missing.status is Status.WARN
+    monkeypatch.setenv("VISAGEDB_API_KEY", guarded.key("reader", "north"))
+    [taken] = api_key(address)
+    assert taken.status is Status.OK
+    assert "reader of north" in taken.detail
+    assert list(api_key("127.0.0.1:1")) == []
 
 
 def test_permissions_and_the_log(tmp_path: Path) -> None:

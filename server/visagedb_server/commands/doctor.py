@@ -79,6 +79,7 @@ def _run(
         lambda: checks.disk(data or Path.cwd(), is_data=data is not None),
         *security,
         lambda: checks.server(address),
+        lambda: security_checks.api_key(address),
     ]
     if not quick:
         steps.append(lambda: checks.self_test(cards))

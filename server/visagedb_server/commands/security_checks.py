@@ -9,7 +9,7 @@ from typing import Final
 from visagedb_indexer.errors import IndexerError
 from visagedb_server.access.tls import CertificateFiles
 from visagedb_server.audit_log.folder import Folder
-from visagedb_server.commands.checks import Check, Status
+from visagedb_server.commands.checks import SERVER_TIMEOUT_SECONDS, Check, Status
 
 EXPIRY_WARN: Final = timedelta(days=30)
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -68,6 +68,24 @@ def audit_log(data: Path | None) -> Iterator[Check]:
         yield Check(name, Status.FAIL, "its newest entries are gone", fix)
     else:
         yield Check(name, Status.OK, f"{last.sequence:,} entries, the newest in place")
+
+
+def api_key(address: str | None) -> Iterator[Check]:
+    """Whether a server that runs takes the key of the environment, or needs none."""
+    from visagedb import DEFAULT_ADDRESS, Client, UnauthenticatedError, VisageError
+
+    name = "API key"
+    try:
+        with Client(address or DEFAULT_ADDRESS, timeout=SERVER_TIMEOUT_SECONDS) as client:
+            caller = client.get_caller()
+    except UnauthenticatedError as error:
+        yield Check(name, Status.WARN, error.message, "set VISAGEDB_API_KEY to a valid key")
+    except (VisageError, OSError):
+        return  # Whether a server answers is another check.
+    else:
+        sees = "all galleries" if caller.galleries is None else ", ".join(caller.galleries)
+        whose = f"key {caller.api_key}" if caller.api_key else "the server needs none"
+        yield Check(name, Status.OK, f"{whose}: {caller.role} of {sees}")
 
 
 def _private(name: str, path: Path) -> Check:
