@@ -35,7 +35,7 @@ from visagedb.v1 import search_pb2, types_pb2
 GALLERY = "overload"
 FACTOR = 10.0
 CALL_SECONDS = 30.0
-CONCURRENCIES = (4, 16, 32, 64, 96)
+CONCURRENCIES = (8, 32, 64, 128, 192)
 BACK_SECONDS = 15.0
 _IDENTIFY = "/visagedb.v1.SearchService/Identify"
 _HEALTH = "/grpc.health.v1.Health/Check"
