@@ -9,19 +9,23 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import structlog
 from threadpoolctl import threadpool_limits
 
 from visagedb_indexer.errors import IndexerError
 from visagedb_server import logs
 from visagedb_server.config import ConfigError, ServerConfig
 from visagedb_server.server import Server
+from visagedb_server.settings_names import complaint, unknown_variables
+
+_LOG = structlog.get_logger("visagedb.settings")
 
 
 def run(file: Path | None, **flags: Any) -> int:
     """Runs a server until it is told to stop; returns the exit code of the process.
 
     0 after a graceful stop, 1 when the server cannot start, 2 for wrong settings. When it is
-    ready, the first line on standard output says where it listens.
+    ready, the first line on standard output says where it listens, the second where metrics are.
 
     Args:
         file: A TOML file with settings.
@@ -32,6 +36,8 @@ def run(file: Path | None, **flags: Any) -> int:
     except ConfigError as error:
         return _refuse(str(error), 2)
     logs.configure(config.log_level, config.log_format)
+    for name, meant in unknown_variables(os.environ, ServerConfig.model_fields).items():
+        _LOG.warning(complaint(name, meant))
     # Calls run beside each other. Threads of the matrix library in each of them would wait for
     # one another, and the longer, the busier the machine is.
     threadpool_limits(1, user_api="blas")
@@ -45,6 +51,8 @@ def run(file: Path | None, **flags: Any) -> int:
     gc.freeze()
     server.start()
     print(f"listening on {server.address}", flush=True)
+    if server.metrics_address:
+        print(f"metrics on {server.metrics_address}", flush=True)
     stop.wait()
     server.stop()
     return 0

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from visagedb_server.commands import checks, security_checks
+from visagedb_server.commands import checks, machine_checks, security_checks
 from visagedb_server.commands.checks import Check, Status
 
 _STYLES: Final = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}
@@ -77,6 +77,10 @@ def _run(
         checks.processor,
         lambda: checks.models(cards),
         lambda: checks.disk(data or Path.cwd(), is_data=data is not None),
+        lambda: machine_checks.settings(os.environ),
+        machine_checks.open_files,
+        machine_checks.address_space,
+        lambda: machine_checks.clock(data),
         *security,
         lambda: checks.server(address),
         lambda: security_checks.api_key(address),
