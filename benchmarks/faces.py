@@ -28,8 +28,9 @@ from visagedb_indexer.faces.decode import Pixels, decode
 from visagedb_indexer.faces.detect import Detector
 from visagedb_indexer.faces.embed import Embedder
 from visagedb_indexer.faces.networks import load_network
-from visagedb_indexer.faces.pipeline import STAGES, load_pipeline
+from visagedb_indexer.faces.pipeline import load_pipeline
 from visagedb_indexer.faces.registry import ModelRegistry
+from visagedb_indexer.values import STAGES
 
 BATCHES = (1, 2, 4, 8, 16)
 SECONDS = 1.0

@@ -131,7 +131,8 @@ def enroll(client: visagedb.Client, album: Album, report: Report) -> None:
 
 
 def quality(outcome: visagedb.EnrollResult) -> str:
-    detection = outcome.enrollment.face.detection if outcome.enrollment else None
+    face = outcome.enrollment.face if outcome.enrollment else None
+    detection = face.detection if face else None
     return f"{detection.quality.score:.2f}" if detection and detection.quality else "-"
 
 

@@ -36,7 +36,7 @@ def main(folder: Path) -> None:
             except visagedb.NoFaceError as error:
                 print(f"{photos[0]}: {error}")
                 continue
-            detection = enrolled.face.detection
+            detection = enrolled.face.detection if enrolled.face else None
             if detection is not None and detection.quality is not None:
                 print(f"enrolled {name}, quality {detection.quality.score:.2f}")
 

@@ -186,7 +186,7 @@ def face(message: identities_pb2.Face) -> resources.Face:
 def enrollment(message: identities_pb2.EnrollFaceResponse) -> resources.Enrollment:
     """The answer to an enrolment."""
     return resources.Enrollment(
-        face=face(message.face),
+        face=face(message.face) if message.HasField("face") else None,
         outcome=ENROLL_OUTCOMES.get(message.outcome, values.EnrollOutcome.UNKNOWN),
         identity_created=message.identity_created,
         detected_face_count=message.detected_face_count,

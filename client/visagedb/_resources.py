@@ -227,7 +227,7 @@ class Enrollment:
     """The answer to an enrolment.
 
     Attributes:
-        face: The enrolled face.
+        face: The enrolled face; None for one that was skipped or is in quarantine.
         outcome: Whether anything changed.
         identity_created: Whether the request made the identity.
         detected_face_count: Faces found in the image, the enrolled one included; 0 when
@@ -236,7 +236,7 @@ class Enrollment:
         quarantined_face: Of a face in quarantine its resource name there; else empty.
     """
 
-    face: Face
+    face: Face | None
     outcome: EnrollOutcome
     identity_created: bool
     detected_face_count: int

@@ -1,17 +1,19 @@
 """Enrolment of a matrix of vectors: columns, in batches that are one commit each."""
 
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from json import dumps
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from visagedb import _convert_gate as gates
 from visagedb._bulk import DEFAULT_PATIENCE_SECONDS, ProgressCallback, Tally
 from visagedb._convert import ENROLL_OUTCOMES
 from visagedb._delivering import STALL_SECONDS, Shipment
 from visagedb._errors import InvalidVectorError
+from visagedb._gate import GateFinding
 from visagedb._inputs import mode_value, new_request_id
 from visagedb._names import gallery_name
 from visagedb._translate import error_from_status
@@ -61,12 +63,14 @@ class VectorResult:
         errors: By row, why: a `VisageError`, or what was wrong before anything was sent.
         created_identity_count: Identities that are new.
         key: The batch's.
+        findings: By row, what the gallery's checks object to in rows that are not refused.
     """
 
     outcomes: tuple[EnrollOutcome | None, ...]
     errors: Mapping[int, Exception]
     created_identity_count: int
     key: Any = None
+    findings: Mapping[int, tuple[GateFinding, ...]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -153,6 +157,9 @@ def joined(results: Iterable[VectorResult]) -> VectorResult:
         tuple(outcome for result in ordered for outcome in result.outcomes),
         {result.key + row: error for result in ordered for row, error in result.errors.items()},
         sum(result.created_identity_count for result in ordered),
+        findings={
+            result.key + row: found for result in ordered for row, found in result.findings.items()
+        },
     )
 
 
@@ -212,7 +219,9 @@ def _result(batch: VectorBatch, answer: pb.StreamEnrollFacesResponse | Exception
             for number in templates.outcomes
         )
         errors = {one.row: error_from_status(one.error) for one in templates.errors}
-        return VectorResult(outcomes, errors, templates.created_identity_count, batch.key)
+        findings = {one.row: gates.findings(one.findings) for one in templates.findings}
+        created = templates.created_identity_count
+        return VectorResult(outcomes, errors, created, batch.key, findings)
     else:
         error = error_from_status(answer.error)
     return VectorResult((None,) * len(rows), dict.fromkeys(rows, error), 0, batch.key)
