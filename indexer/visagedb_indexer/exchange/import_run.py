@@ -208,7 +208,7 @@ class ImportRun:
                 pending.faces = self.reader.submit(entry.image or b"")
             except ImageError as error:
                 return replace(entry, content=error, image=None)
-        return replace(entry, image=None)
+        return entry if entry.image is None else replace(entry, image=None)
 
     def _result(self, faces: "Future[Extraction]") -> Extraction:
         while not wait([faces], _LOOK_SECONDS).done:
