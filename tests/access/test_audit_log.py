@@ -325,6 +325,26 @@ def test_a_full_disk_is_reported_and_overcome(
     assert [one.time_us for one in find(folder, everything(), 9).entries if one.method] == [2, 1]
 
 
+def test_after_a_failed_sync_nothing_is_done_until_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(tmp_path / "audit")
+    log = AuditLog(folder)
+    monkeypatch.setattr("visagedb_server.audit_log.writer.DURABLE_SECONDS_MAX", 0.5)
+
+    def fail() -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(log, "_sync", fail)
+    with pytest.raises(AuditLogUnavailableError, match="restart"):
+        log.put_durable(entry(1))
+    with pytest.raises(AuditLogUnavailableError, match="Input/output"):
+        log.check()
+    log.close()
+    AuditLog(folder).close()
+    assert problems(folder) == []
+
+
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[visagedb.Client]:
     data = tmp_path / "data"
