@@ -164,7 +164,7 @@ class Identity(google.protobuf.message.Message):
     def update_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
     def expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """After this time the identity is to be erased. Kept and returned; not enforced yet."""
+        """From this time on the identity is erased by the server, with a receipt."""
 
     def __init__(
         self,
