@@ -4,26 +4,26 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from visagedb_indexer.failpoints import ARMED_VARIABLE, TRACE_VARIABLE
+
 PREFIX: Final = "VISAGEDB_"
 CLIENT_VARIABLES: Final = frozenset(
     PREFIX + name for name in ("ADDRESS", "API_KEY", "CA", "CLIENT_CERT", "CLIENT_KEY")
 )
+FAILPOINT_VARIABLES: Final = frozenset({ARMED_VARIABLE, TRACE_VARIABLE})
 
 
-def unknown_variables(
-    environment: Mapping[str, str], settings: Iterable[str], others: Iterable[str] = ()
-) -> dict[str, str]:
+def unknown_variables(environment: Mapping[str, str], settings: Iterable[str]) -> dict[str, str]:
     """Variables with our prefix that nobody reads, each with the one that may be meant.
 
     Args:
         environment: Names and values.
         settings: Names of the server's settings.
-        others: Names of further variables that somebody reads.
 
     Returns:
         By variable the name that is most like it; empty when none is.
     """
-    known = {PREFIX + name.upper() for name in settings} | CLIENT_VARIABLES | set(others)
+    known = {PREFIX + name.upper() for name in settings} | CLIENT_VARIABLES | FAILPOINT_VARIABLES
     unknown = sorted(
         name
         for name in environment
