@@ -10,8 +10,6 @@ from visagedb_indexer import limits
 # Messages
 MESSAGE_BYTES_MAX: Final = 2 * limits.IMAGE_BYTES_MAX + 4 * limits.MIB
 """Room for two of the largest images, as a comparison has, so that our limit answers first."""
-REQUEST_SECONDS_MAX: Final = 60.0
-"""A call whose request has not arrived by then is ended: it holds a thread."""
 
 # Threads: calls of one kind never hold those of another.
 CONTROL_THREADS: Final = 8
