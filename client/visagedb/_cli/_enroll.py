@@ -207,7 +207,7 @@ def _waiting(session: Session) -> Callable[[VisageError], None]:
 def _report(session: Session, album: Album, results: Sequence[EnrollResult]) -> None:
     outcomes = Counter(result.outcome for result in results)
     if album.skipped:
-        outcomes["skipped"] = album.skipped
+        outcomes["skipped"] += album.skipped
     failures = sorted((r for r in results if not r.ok), key=lambda r: r.item.key)
     people = {photo.identity for photo in album.photos if photo.identity}
     faces = sum(len(result.loose.faces) for result in results if result.loose)
