@@ -1,5 +1,6 @@
 """The single checks of `visagedb doctor`. None of them changes anything that stays."""
 
+import fcntl
 import importlib
 import importlib.metadata
 import io
@@ -189,6 +190,33 @@ def disk(folder: Path, *, is_data: bool) -> Iterator[Check]:
         yield Check("disk", status, detail, "free some space, or choose another --data")
     else:
         yield Check("disk", Status.OK, detail)
+
+
+def galleries(data: Path | None) -> Iterator[Check]:
+    """Whether the database files of a data directory are whole, as far as a glance shows."""
+    if data is None or not (data / "LOCK").exists():
+        return
+    from visagedb_indexer.store.pages import check_file
+
+    name = "galleries"
+    with (data / "LOCK").open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield Check(name, Status.OK, "in use by a server: visagedb gallery list")
+            return
+        folders = [data / "catalogue", *sorted((data / "galleries").glob("*"))]
+        damaged = 0
+        for folder in folders:
+            try:
+                check_file(folder)
+            except IndexerError as error:
+                damaged += 1
+                fix = "visagedb backup restore, or visagedb data restore"
+                yield Check(name, Status.FAIL, error.message, fix)
+    if not damaged:
+        detail = f"{len(folders) - 1} and their catalogue; for a proof: visagedb data verify"
+        yield Check(name, Status.OK, detail)
 
 
 def server(address: str | None) -> Iterator[Check]:

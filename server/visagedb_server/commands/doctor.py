@@ -82,6 +82,7 @@ def _run(
         machine_checks.address_space,
         lambda: machine_checks.clock(data),
         *security,
+        lambda: checks.galleries(data),
         lambda: checks.server(address),
         lambda: security_checks.api_key(address),
     ]
