@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from campaign.campaign import Campaign, Outcome
-from campaign.failpoint_names import failpoints_in_source
+from campaign.failpoint_names import names_to_kill_at
 from campaign.server import preload
 
 
@@ -39,7 +39,7 @@ def run_failpoints(data: Path, seed: int, arrivals: int) -> Outcome:
     campaign = Campaign(data, seed)
     campaign.begin()
     started = time.monotonic()
-    for name in sorted({name for name, _ in failpoints_in_source()}):
+    for name in names_to_kill_at():
         for arrival in range(1, arrivals + 1):
             reached = campaign.kill_at(name, arrival)
             if arrival == 1 and not reached:
@@ -67,6 +67,7 @@ def report(path: Path, kind: str, seed: int, outcome: Outcome) -> None:
             "kind": kind,
             "seed": seed,
             "kills": outcome.kills,
+            "failures": outcome.failures,
             "kills_while_starting": outcome.kills_while_starting,
             "searches_compared": outcome.searches_compared,
             "verifications": outcome.verifications,

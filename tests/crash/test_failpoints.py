@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 from campaign.campaign import Campaign
-from campaign.failpoint_names import failpoints_in_source
+from campaign.failpoint_names import ELSEWHERE, failpoints_in_source, names_to_kill_at
 from campaign.server import preload
 
 from visagedb_indexer import failpoints
 
-ELSEWHERE = {"migration": "tests/store/test_migrations.py"}
-"""Rooms whose failpoints a test of their own kills at."""
-NAMES = sorted({name for name, _ in failpoints_in_source() if name.split(".")[0] not in ELSEWHERE})
+NAMES = names_to_kill_at()
 ROOT = Path(__file__).resolve().parents[2]
 
 
