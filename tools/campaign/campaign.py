@@ -110,6 +110,7 @@ class Campaign:
 
     def kill_at_random(self) -> None:
         """One life of a server, worked with until a random moment; then the checks."""
+        self.keeper.wish, self.importer.resting = "", False
         while self._moments.random() < KILLED_WHILE_STARTING:
             server = Server(self._data)
             time.sleep(self._moments.random() * STARTING_SECONDS_MAX)
@@ -134,7 +135,7 @@ class Campaign:
             self.check()
             return reached
         self._prepare(name)
-        self.keeper.wish = name.partition(".")[0]
+        self._aim(name)
         server = Server(self._data, f"{name}=kill@{arrival}")
         try:
             address = server.wait()
@@ -152,7 +153,7 @@ class Campaign:
         Writes that are refused must not have happened, and others must go on.
         """
         self._prepare(name)
-        self.keeper.wish = name.partition(".")[0]
+        self._aim(name)
         server = Server(self._data, f"{name}=error:{error}@{arrivals}")
         self.outcome.failures += 1
         try:
@@ -205,6 +206,11 @@ class Campaign:
         count, findings = check_searches(client, expected, self.lanes, self.outcome.kills)
         self.outcome.searches_compared += count
         self._find(findings)
+
+    def _aim(self, name: str) -> None:
+        """Lets the writers do what comes past a failpoint, and little else."""
+        self.keeper.wish = name.partition(".")[0]
+        self.importer.resting = self.keeper.wish not in {"import", "commit", "columns"}
 
     def _prepare(self, name: str) -> None:
         """Lays out what a start must meet, for a failpoint that only a start can reach."""

@@ -28,11 +28,13 @@ class Importer:
     Attributes:
         acknowledged: Calls by kind.
         state: What it must find of its persons, if no import runs.
+        resting: Whether it begins nothing new.
     """
 
     def __init__(self, folder: Path) -> None:
         self.acknowledged: Counter[str] = Counter()
         self.state: State = {}
+        self.resting = False
         self._folder = folder
         self._number = 0
         self._operation = ""
@@ -43,6 +45,8 @@ class Importer:
         """One call, and the book-keeping of its answer."""
         if self._coming:
             self._finish(client)
+        elif self.resting:
+            time.sleep(0.02)
         elif self.state:
             self._leaving = min(self.state)
             client.delete_identity(GALLERY, self._leaving)

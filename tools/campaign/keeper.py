@@ -75,6 +75,8 @@ class Keeper:
             chosen += [self._export, self._restore if self._backup else self._back_up]
         chosen += [self._update]
         wished = [one for one in chosen if one in self._wishes.get(self.wish, ())]
+        if self.wish and not wished:
+            wished = [self._update]
         self._random.choice(wished or chosen)(client)
 
     def refused(self) -> None:

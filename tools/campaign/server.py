@@ -80,6 +80,7 @@ def _serve(data: Path, failpoint: str, address: Connection) -> None:
     from visagedb_indexer import cluster_run, failpoints, limits
     from visagedb_indexer.search import builder
     from visagedb_server import logs
+    from visagedb_server.admission import QueueDelay
     from visagedb_server.config import ServerConfig
     from visagedb_server.server import Server as RealServer
 
@@ -87,6 +88,8 @@ def _serve(data: Path, failpoint: str, address: Connection) -> None:
         setattr(limits, name, value)
     builder._SAVED_ROWS_MIN = _SAVED_ROWS_MIN  # type: ignore[misc]
     cluster_run._SAVE_SECONDS_MIN, cluster_run._SAVE_SHARE = 0.0, 1.0  # type: ignore[misc]
+    # A machine that is busy with other things is no finding.
+    QueueDelay.allows = lambda *_: True  # type: ignore[method-assign]
     logs.configure("error", "text")
     failpoints.arm({failpoints.ARMED_VARIABLE: failpoint})
     stopped = False

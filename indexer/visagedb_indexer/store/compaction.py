@@ -27,6 +27,7 @@ from visagedb_indexer import limits
 from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store.changes import Change, Changes
 from visagedb_indexer.store.environment import Environment, translated
+from visagedb_indexer.store.folders import sync_folder
 from visagedb_indexer.store.opened import open_environment
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def _switch(store: "GalleryStore", fresh: Environment, *, overwrite: bool) -> No
     reached("compaction.before_switch")
     if overwrite:
         os.link(path / _DATA, path / _REPLACED)
-        _sync_folder(path)
+        sync_folder(path)
         reached("compaction.after_link")
     (folder / _DATA).replace(path / _DATA)
     # From here on there is only the new one, whatever else may fail.
@@ -208,7 +209,7 @@ def _switch(store: "GalleryStore", fresh: Environment, *, overwrite: bool) -> No
     with suppress(OSError):
         # The locks go with the file whose readers they count; a start makes them anew.
         (folder / _LOCK).replace(path / _LOCK)
-    _sync_folder(path)
+    sync_folder(path)
 
 
 def _remove_replaced(path: Path) -> None:
@@ -220,7 +221,7 @@ def _remove_replaced(path: Path) -> None:
         _overwrite(file_path)
     # With another name it is the database in use: the switch was cut short before the rename.
     file_path.unlink()
-    _sync_folder(path)
+    sync_folder(path)
 
 
 def _overwrite(path: Path) -> None:
@@ -231,11 +232,3 @@ def _overwrite(path: Path) -> None:
             left -= file.write(zeros[:left])
         os.fsync(file.fileno())
     reached("compaction.after_overwrite")
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -25,8 +25,9 @@ from visagedb_indexer.errors import (
 )
 from visagedb_indexer.failpoints import reached
 from visagedb_indexer.store.changes import Change, Changes
+from visagedb_indexer.store.folders import sync_folder
 from visagedb_indexer.store.migrations import Step
-from visagedb_indexer.store.pages import check_file
+from visagedb_indexer.store.pages import DATA_FILE, check_file
 from visagedb_indexer.store.schema import (
     FORMAT_KEY,
     FORMAT_VERSION,
@@ -138,6 +139,7 @@ class Environment:
         with translated(path):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             _allocate_lock_file(path)
+        is_new = not (path / DATA_FILE).exists()
         check_file(path)
         with translated(path):
             self._env = lmdb.open(
@@ -156,6 +158,9 @@ class Environment:
                 self._handles: dict[bytes, Handle] = {
                     database.name: self._env.open_db(database.name) for database in databases
                 }
+                if is_new:
+                    sync_folder(path)
+                    sync_folder(path.parent)
             except BaseException:
                 self._env.close()
                 raise
