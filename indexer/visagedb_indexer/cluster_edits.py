@@ -10,6 +10,7 @@ from visagedb_indexer import limits
 from visagedb_indexer.commands import Command, Effects
 from visagedb_indexer.errors import InvalidArgumentError, LimitExceededError
 from visagedb_indexer.store import ClusterEdit, ClusteringRecord, ClusterRecord, Transaction
+from visagedb_indexer.values import Vector
 
 _ORDINAL_BYTES: Final = 8
 
@@ -23,6 +24,8 @@ def join(clustering_id: str, ranks: Sequence[int]) -> Command[tuple[int, Cluster
         kept = min(olds, key=lambda rank: (-len(olds[rank].ordinals), rank))
         members = [_members(old) for old in olds.values()]
         joined = _cluster(txn, sorted({one for part in members for one in part}))
+        others = {rank: _find(txn, clustering_id, rank) for rank in _neighbours(olds)}
+        joined = _beside(txn, joined, others)
         after = {rank: joined if rank == kept else None for rank in olds}
         _apply(txn, record, olds, after, record.rank_count)
         return Effects((kept, joined))
@@ -47,6 +50,11 @@ def split(
             )
         left, remaining = _cluster(txn, sorted(leaving)), _cluster(txn, sorted(members - leaving))
         new = record.rank_count
+        others = {near: _find(txn, clustering_id, near) for near in _neighbours({rank: old})}
+        left, remaining = (
+            _beside(txn, left, {**others, rank: remaining}),
+            _beside(txn, remaining, {**others, new: left}),
+        )
         after = {rank: remaining, new: left}
         _apply(txn, record, {rank: old, new: None}, after, new + 1)
         return Effects(((new, left), remaining))
@@ -128,6 +136,35 @@ def _cluster(txn: Transaction, ordinals: Sequence[int]) -> ClusterRecord:
         centralities=centralities[order].astype("<f4").tobytes(),
         cohesion=float(np.clip(centralities[there].mean(), -1, 1)) if there.any() else 0.0,
     )
+
+
+def _neighbours(clusters: Mapping[int, ClusterRecord]) -> set[int]:
+    """Ranks of the clusters that were nearest to some, without those themselves."""
+    return {cluster.nearest for cluster in clusters.values() if cluster.nearest >= 0} - set(
+        clusters
+    )
+
+
+def _beside(
+    txn: Transaction, cluster: ClusterRecord, others: Mapping[int, ClusterRecord | None]
+) -> ClusterRecord:
+    """The cluster with the nearest of some others noted; those that are gone are not."""
+    centre = _centre(txn, cluster)
+    scores = {
+        rank: float(np.clip(centre @ _centre(txn, other), -1, 1))
+        for rank, other in others.items()
+        if other is not None
+    }
+    if not scores:
+        return cluster
+    nearest = max(scores, key=lambda rank: (scores[rank], -rank))
+    return replace(cluster, nearest=nearest, nearest_score=scores[nearest])
+
+
+def _centre(txn: Transaction, cluster: ClusterRecord) -> Vector:
+    centre = txn.vectors(np.asarray(_members(cluster), np.int64)).sum(axis=0)
+    unit: Vector = centre / max(float(np.linalg.norm(centre)), 1e-6)
+    return unit
 
 
 def _find(txn: Transaction, clustering_id: str, rank: int) -> ClusterRecord | None:

@@ -142,6 +142,10 @@ def test_joined_and_split_clusters_and_their_undoing(archive: Api) -> None:
         pb.SplitClusterRequest(cluster=joined.name, faces=leaving)
     )
     assert (answer.cluster.size, answer.remaining.size) == (2, 7)
+    # The halves of what was joined by mistake are each other's nearest, or what was so before.
+    assert answer.remaining.nearest_cluster == answer.cluster.name
+    assert answer.cluster.nearest_cluster == joined.name
+    assert answer.cluster.nearest_score == answer.remaining.nearest_score
     assert set(members(archive, answer.cluster.name)) == set(leaving)
     request = pb.GetClusteringRequest(name=clustering.name)
     edited = archive.clusters.GetClustering(request).clustering
