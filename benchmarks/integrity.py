@@ -128,7 +128,7 @@ def main() -> None:
     for row in results:
         table.add_column(f"{row['dimension']} dimensions", justify="right")
     for key in results[0]:
-        table.add_row(key.replace("_", " "), *(f"{row[key]:,.2f}" for row in results))
+        table.add_row(key.replace("_", " "), *(f"{row[key]:,.3f}" for row in results))
     console.print(table)
     write_results("integrity", {"seed": SEED, "rows": results})
 
