@@ -236,7 +236,7 @@ class Client:
     def enroll_many(
         self,
         gallery: str,
-        items: Iterable[bulk.EnrollItem],
+        items: Iterable[bulk.EnrollItem] | AsyncIterable[bulk.EnrollItem],
         *,
         concurrency: int = bulk.DEFAULT_CONCURRENCY,
         progress: bulk.ProgressCallback | None = None,
@@ -283,7 +283,7 @@ class Client:
     def enroll_batches(
         self,
         gallery: str,
-        batches: Iterable[vectors_api.VectorBatch],
+        batches: Iterable[vectors_api.VectorBatch] | AsyncIterable[vectors_api.VectorBatch],
         *,
         in_flight: int = vectors_api.BATCHES_IN_FLIGHT_DEFAULT,
         progress: bulk.ProgressCallback | None = None,

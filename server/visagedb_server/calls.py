@@ -20,7 +20,6 @@ from visagedb_indexer.errors import (
     CancelledError,
     IndexerError,
     InvalidArgumentError,
-    NotSupportedError,
     OverloadedError,
 )
 from visagedb_indexer.system_errors import of_system
@@ -48,11 +47,6 @@ def deadline_of(context: grpc.ServicerContext) -> float | None:
     if remaining is None or remaining > _FOREVER_SECONDS:
         return None
     return time.monotonic() + remaining
-
-
-def not_supported(what: str) -> NotSupportedError:
-    """The answer of a method that this release does not have."""
-    return NotSupportedError(f"{what} is not implemented in this release")
 
 
 class Observer(Protocol):

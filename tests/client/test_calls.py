@@ -1,14 +1,16 @@
 """Every call of the client is a method of the contract."""
 
+import pkgutil
+from importlib import import_module
 from typing import Any
 
 import pytest
 from google.longrunning import operations_pb2
 
+from visagedb import v1
 from visagedb._api import changes, clusters, faces, galleries, health, identities, search
 from visagedb._call import Call
 from visagedb._channel import KEEPALIVE_MS, channel_options, service_config
-from visagedb.v1 import clusters_pb2, galleries_pb2, identities_pb2, search_pb2
 
 FACE = "galleries/g/identities/i/faces/f"
 CALLS: list[Call[Any]] = [
@@ -52,7 +54,14 @@ CALLS: list[Call[Any]] = [
     clusters.list_operations().page("t"),
     clusters.cancel_operation("operations/o"),
 ]
-FILES = [galleries_pb2, identities_pb2, search_pb2, clusters_pb2, operations_pb2]
+FILES = [
+    *(
+        import_module(f"{v1.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(v1.__path__)
+        if module.name.endswith("_pb2")
+    ),
+    operations_pb2,
+]
 METHODS = {
     f"/{service.full_name}/{method.name}": method
     for file in FILES

@@ -48,33 +48,6 @@ def test_reflection_knows_every_service(api: Api) -> None:
     assert file.package == "visagedb.v1"
 
 
-@pytest.mark.parametrize(
-    ("service", "method", "request_message"),
-    [
-        ("galleries", "VerifyGalleryIntegrity", galleries_pb2.VerifyGalleryIntegrityRequest()),
-        ("galleries", "SnapshotGallery", galleries_pb2.SnapshotGalleryRequest()),
-    ],
-)
-def test_what_is_not_there_yet_says_so(
-    api: Api, service: str, method: str, request_message: object
-) -> None:
-    with refused("UNIMPLEMENTED", "NOT_IMPLEMENTED"):
-        getattr(getattr(api, service), method)(request_message)
-
-
-@pytest.mark.parametrize(
-    ("service", "method", "request_message"),
-    [
-        ("identities", "StreamEnrollFaces", identities_pb2.StreamEnrollFacesRequest()),
-    ],
-)
-def test_streams_that_are_not_there_yet_say_so(
-    api: Api, service: str, method: str, request_message: object
-) -> None:
-    with refused("UNIMPLEMENTED", "NOT_IMPLEMENTED"):
-        list(getattr(getattr(api, service), method)(iter([request_message])))
-
-
 def test_an_internal_error_tells_the_caller_nothing_of_it(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
