@@ -15,15 +15,18 @@ from visagedb_server import DEFAULT_PORT, limits
 if TYPE_CHECKING:
     from visagedb_server.commands.top_view import View
 
-DEFAULT_METRICS_PORT = DEFAULT_PORT + limits.METRICS_PORT_OFFSET
 _METHODS_SHOWN = 12
 _GALLERIES_SHOWN = 12
 
 
 def top(
+    address: Annotated[
+        str, typer.Option(envvar="VISAGEDB_ADDRESS", help="The server, host:port.")
+    ] = f"127.0.0.1:{DEFAULT_PORT}",
     metrics: Annotated[
-        str, typer.Option(help="Where the server's metrics are, host:port.")
-    ] = f"127.0.0.1:{DEFAULT_METRICS_PORT}",
+        str,
+        typer.Option(help="Where its metrics are, if not 1000 ports above the server."),
+    ] = "",
     interval: Annotated[
         float, typer.Option(help="Seconds between two looks.", min=0.1, max=3600)
     ] = 2.0,
@@ -39,6 +42,7 @@ def top(
     from visagedb_server.commands.top_view import ScrapeError, scrape, view
 
     console = Console(highlight=False)
+    metrics = metrics or _metrics_of(address)
     try:
         before = scrape(metrics)
         if once or as_json:
@@ -67,6 +71,14 @@ def top(
         raise typer.Exit(3) from error
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def _metrics_of(address: str) -> str:
+    """Where a server has its metrics unless it was told otherwise."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise typer.BadParameter(f"{address!r} is not host:port")
+    return f"{host}:{int(port) + limits.METRICS_PORT_OFFSET}"
 
 
 def render(found: "View", where: str) -> RenderableType:
