@@ -110,6 +110,12 @@ def test_new_people_with_everything_that_can_be_said(tmp_path: Path) -> None:
     again.close()
 
 
+def contents(gallery: Gallery, identity_id: str) -> list[tuple[bytes, str]]:
+    """What the faces of an identity were made from, and the ids that were given to them."""
+    faces = [face for face, _ in gallery.faces(identity_id)]
+    return sorted((face.content_sha256, face.id if len(face.id) == 1 else "") for face in faces)
+
+
 def test_a_batch_does_what_its_faces_do_one_by_one(tmp_path: Path) -> None:
     """The two ways are compared over batches that meet each other's people."""
     rng = np.random.default_rng(5)
@@ -140,11 +146,7 @@ def test_a_batch_does_what_its_faces_do_one_by_one(tmp_path: Path) -> None:
     for record in other.identities(most=1000):
         same = one.identity(record.id)
         assert (same.labels, same.face_count) == (record.labels, record.face_count)
-        mine = {(face.content_sha256, face.id[:1]) for face, _ in one.faces(record.id)}
-        assert len(mine) == len(one.faces(record.id))
-        assert {face.content_sha256 for face, _ in one.faces(record.id)} == {
-            face.content_sha256 for face, _ in other.faces(record.id)
-        }
+        assert contents(one, record.id) == contents(other, record.id)
     assert one.counters.face_count == other.counters.face_count
     one.close()
     other.close()

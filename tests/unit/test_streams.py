@@ -3,12 +3,13 @@
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from visagedb.v1 import search_pb2
 from visagedb_indexer import limits
-from visagedb_server.services.streams import _Stream
+from visagedb_server.services.streams import Method, _Stream
 
 WAIT_SECONDS = 30.0
 
@@ -38,14 +39,12 @@ class Caller:
 def test_answers_that_are_not_taken_stop_the_reading(item_bytes: int, most: int) -> None:
     done = threading.Semaphore(0)
 
-    def work(request: search_pb2.IdentifyRequest, deadline: float | None) -> object:
+    def work(item: search_pb2.StreamIdentifyRequest, deadline: float | None) -> dict[str, Any]:
         done.release()
-        return search_pb2.IdentifyResponse()
+        return {"response": search_pb2.IdentifyResponse()}
 
     caller = Caller(item_bytes)
-    stream = _Stream[search_pb2.StreamIdentifyRequest, search_pb2.StreamIdentifyResponse](
-        work, search_pb2.StreamIdentifyResponse, None
-    )
+    stream = _Stream(Method(search_pb2.StreamIdentifyResponse, work), None)
     answers = stream.run(iter(caller))
     next(answers)
     for _ in range(1 + most):
