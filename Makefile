@@ -45,8 +45,9 @@ contract: $(VENV)/.dev ## The protobuf contract: lint, compatibility, fresh stub
 	$(BIN)/python tools/protos.py breaking
 	$(BIN)/python tools/protos.py check
 
+# Much of the time goes into waiting for servers, so the files of tests run beside each other.
 pytest: $(VENV)/.dev ## The tests alone; ARGS="-k name" chooses some
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 protos: $(VENV)/.dev ## Regenerate the protobuf stubs
 	$(BIN)/python tools/protos.py generate

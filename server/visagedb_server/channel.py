@@ -11,8 +11,8 @@ def channel_options() -> list[tuple[str, int]]:
         # Two servers on one port would answer for each other.
         ("grpc.so_reuseport", 0),
         # What waits to be looked at: beyond, gRPC drops calls without saying why.
-        ("grpc.server.max_pending_requests", limits.CALLS_MAX),
-        ("grpc.server.max_pending_requests_hard_limit", 2 * limits.CALLS_MAX),
+        ("grpc.server.max_pending_requests", limits.PENDING_CALLS_MAX),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * limits.PENDING_CALLS_MAX),
         # A client that has vanished is noticed, and one that asks too often is sent away.
         ("grpc.keepalive_time_ms", int(1000 * limits.KEEPALIVE_SECONDS)),
         ("grpc.keepalive_timeout_ms", int(1000 * limits.KEEPALIVE_TIMEOUT_SECONDS)),

@@ -25,6 +25,8 @@ WAITER_THREADS: Final = 4 * limits.OPERATION_WAITERS_MAX
 WAITER_WAITING_MAX: Final = 64
 CALLS_MAX: Final = 8192
 """Of all kinds together; gRPC turns the rest away by itself, without a reason of ours."""
+PENDING_CALLS_MAX: Final = 8 * CALLS_MAX
+"""That nobody has looked at yet: so many that a burst is refused with a reason, not dropped."""
 
 # Overload
 QUEUE_SECONDS_TARGET: Final = 0.1

@@ -165,7 +165,7 @@ def test_a_damaged_gallery_is_listed_and_its_calls_say_why(
     data.write_bytes(data.read_bytes()[:10_000])
     assert run(["data", "verify", str(copy)]) == 1
     assert "cut short" in " ".join(capsys.readouterr().out.split())
-    assert run(["doctor", "--quick", "--data", str(copy)]) == 1
+    assert run(["doctor", "--quick", "--json", "--data", str(copy)]) == 1
     assert "cut short" in " ".join(capsys.readouterr().out.split())
     process = start_process(copy, "--workers", "0", "--backup-root", str(tmp_path / "backups"))
     with visagedb.Client(process.address) as other:
