@@ -304,7 +304,8 @@ def test_an_interactive_image_overtakes_the_bulk_batches_of_its_worker(small_pho
         urgent = [place for place, name in enumerate(order) if name == "urgent"]
         # Behind no more than the batch that was begun.
         assert urgent[0] <= 8
-        assert urgent[-1] < held
+        # One that reached the worker late waits for what the worker had, and for nothing else.
+        assert urgent[-1] < held + len(urgent)
         assert sum(size * count for size, count in pool.stats().batch_sizes.items()) == 44
     finally:
         pool.close()
