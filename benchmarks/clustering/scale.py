@@ -176,4 +176,7 @@ def incremental(
 
 
 def _checkpoint(folder: Path | None, name: str) -> Path | None:
-    return folder / f"{name}.checkpoint" if folder else None
+    if folder is None:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.checkpoint"
