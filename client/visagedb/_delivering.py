@@ -22,6 +22,8 @@ T = TypeVar("T")
 PATH: Final = "/visagedb.v1.IdentityService/StreamEnrollFaces"
 STALL_SECONDS: Final = 120.0
 """An item may wait behind interactive requests, so silence is taken for an end only then."""
+_END_SECONDS: Final = 2.0
+"""A complete stream ends by itself within this time, or is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class BlockingDelivery(Generic[T]):
         self._deliveries = Deliveries(shipment.patience)
         self._changed = threading.Condition()
         self._attempt = 0
+        self._taking = threading.Thread()
         self._stopped = False
         self._room = threading.Semaphore(shipment.in_flight)
         self._events: SimpleQueue[Any] = SimpleQueue()
@@ -112,6 +115,7 @@ class BlockingDelivery(Generic[T]):
                 event = self._events.get()
                 if not isinstance(event, _Ended):
                     yield self._shipment.result(*event)
+            self._taking.join(_END_SECONDS)
             if self._failure is not None:
                 raise self._failure
         finally:
@@ -121,6 +125,8 @@ class BlockingDelivery(Generic[T]):
                 self._changed.notify_all()
             self._room.release()
             call.cancel()
+            # An interpreter that exits while a thread is inside gRPC may hang.
+            self._taking.join(_END_SECONDS)
 
     def _is_done(self) -> bool:
         # Under the lock an item that has its status has its event too.
@@ -151,7 +157,8 @@ class BlockingDelivery(Generic[T]):
             self._deliveries.restart()
             self._changed.notify_all()
         call = method(self._requests(self._attempt))
-        threading.Thread(target=self._take, args=(call, self._attempt), daemon=True).start()
+        self._taking = threading.Thread(target=self._take, args=(call, self._attempt), daemon=True)
+        self._taking.start()
         return call
 
     def _feed(self) -> None:
@@ -241,6 +248,7 @@ class AsyncDelivery(Generic[T]):
                 event = self._events.get_nowait()
                 if not isinstance(event, _Ended):
                     yield self._shipment.result(*event)
+            await asyncio.wait((taking,), timeout=_END_SECONDS)
             if self._failure is not None:
                 raise self._failure
         finally:

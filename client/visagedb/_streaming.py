@@ -17,6 +17,7 @@ from visagedb._translate import error_from_rpc
 T = TypeVar("T")
 
 _END: Final = object()
+_END_SECONDS: Final = 2.0
 ITEM_ERRORS: Final = (VisageError, OSError, TypeError, ValueError)
 """What can be wrong with an item before it is sent."""
 
@@ -65,7 +66,8 @@ class BlockingStream(Generic[T]):
     def run(self, method: Callable[..., Any]) -> Iterator[T]:
         """The results, until there are no more."""
         call = method(self._requests(), timeout=self._stream.timeout)
-        threading.Thread(target=self._take, args=(call,), daemon=True).start()
+        taking = threading.Thread(target=self._take, args=(call,), daemon=True)
+        taking.start()
         try:
             while (result := self._results.get()) is not _END:
                 if isinstance(result, Exception):
@@ -79,6 +81,8 @@ class BlockingStream(Generic[T]):
             self._stopped = True
             self._room.release()
             call.cancel()
+            # An interpreter that exits while a thread is inside gRPC may hang.
+            taking.join(_END_SECONDS)
 
     def _requests(self) -> Iterator[Any]:
         try:

@@ -1,5 +1,6 @@
 """From settings to a running server, and to its end."""
 
+import faulthandler
 import gc
 import os
 import signal
@@ -41,6 +42,8 @@ def run(file: Path | None, **flags: Any) -> int:
     # Calls run beside each other. Threads of the matrix library in each of them would wait for
     # one another, and the longer, the busier the machine is.
     threadpool_limits(1, user_api="blas")
+    # What every thread is doing, on standard error, when an operator asks with SIGUSR1.
+    faulthandler.register(signal.SIGUSR1)
     # Set up before the server starts, so that no signal falls between.
     stop = _StopSignal()
     try:

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -12,13 +14,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from sample_photos import SamplePhotos
-from servers import start_process
+from servers import ServerProcess, start_process
 
 import visagedb
 
 GALLERY = "people"
 FILES = 48
 KILLED_AFTER = 12
+COMMAND_SECONDS_MAX = 150
 
 
 @pytest.fixture
@@ -63,6 +66,25 @@ def stored_sources(address: str) -> Counter[str]:
         )
 
 
+def enroll_by_command(server: ServerProcess, folder: Path) -> dict[str, int]:
+    """How many files came to what; a command that never returns says what all threads do."""
+    command = [sys.executable, "-X", "faulthandler", "-m", "visagedb", "--address", server.address]
+    command += ["enroll", GALLERY, str(folder), "--json"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        printed, _ = run.communicate(timeout=COMMAND_SECONDS_MAX)
+    except subprocess.TimeoutExpired:
+        for children in Path(f"/proc/{server.process.pid}/task").glob("*/children"):
+            for worker in children.read_text().split():
+                os.kill(int(worker), signal.SIGUSR1)
+        server.process.send_signal(signal.SIGUSR1)
+        run.send_signal(signal.SIGABRT)
+        pytest.fail(f"the command never returned:\n{run.communicate()[1]}")
+    assert run.returncode == 0
+    outcomes: dict[str, int] = json.loads(printed)["outcomes"]
+    return outcomes
+
+
 def test_a_killed_folder_enrolment_keeps_what_it_acknowledged_and_can_be_repeated(
     tmp_path: Path, folder: Path
 ) -> None:
@@ -77,10 +99,7 @@ def test_a_killed_folder_enrolment_keeps_what_it_acknowledged_and_can_be_repeate
         assert acknowledged <= stored.keys(), "an acknowledged face is missing"
         assert set(stored.values()) == {1}, "a face is there twice"
 
-        command = [sys.executable, "-m", "visagedb", "--address", server.address]
-        command += ["enroll", GALLERY, str(folder), "--json"]
-        run = subprocess.run(command, capture_output=True, text=True, check=True)
-        outcomes = json.loads(run.stdout)["outcomes"]
+        outcomes = enroll_by_command(server, folder)
         assert outcomes["already_enrolled"] == len(stored)
         assert outcomes["enrolled"] == FILES - len(stored)
         assert len(stored_sources(server.address)) == FILES

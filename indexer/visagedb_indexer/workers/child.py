@@ -1,6 +1,7 @@
 """The process that embeds. It lives as long as the other end of its socket."""
 
 import contextlib
+import faulthandler
 import os
 import queue
 import resource
@@ -53,6 +54,7 @@ def main(descriptor: int) -> None:
     # service manager's signal to the whole group, must not cut short what is being drained.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    faulthandler.register(signal.SIGUSR1)
     # A core file would hold photographs and templates.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):
