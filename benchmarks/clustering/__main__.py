@@ -21,6 +21,7 @@ import numpy as np
 from common import RESULTS, write_results
 from rich.console import Console
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 from clustering import embeddings, fusion, models, plots, quality, scale
 
@@ -147,6 +148,8 @@ def finish(name: str, figures: dict[str, Any]) -> None:
 
 def main() -> None:
     arguments = parse_arguments()
+    # As in the server: work is divided among threads of our own.
+    threadpool_limits(1, user_api="blas")
     {
         "embed": run_embed,
         "quality": run_quality,

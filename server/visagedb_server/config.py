@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from visagedb_indexer import limits
+from visagedb_indexer.cores import CORES
 from visagedb_server import DEFAULT_PORT
 from visagedb_server import limits as limits_of_server
 from visagedb_server.access.tls import CertificateFiles
@@ -50,7 +51,7 @@ class ServerConfig(BaseSettings):
         None, description="File with the audit log's key; by default it lies with the log."
     )
     workers: int = Field(
-        default_factory=lambda: len(os.sched_getaffinity(0)),
+        CORES,
         ge=0,
         le=limits.WORKERS_MAX,
         description="Embedding processes; 0 for a server that takes vectors only.",

@@ -18,9 +18,9 @@ from wire import DIMENSION, Api, probe, refusal_of, refused
 
 import visagedb
 from visagedb.v1 import galleries_pb2, search_pb2
+from visagedb_indexer.cores import CORES
 from visagedb_indexer.gallery import Gallery
 from visagedb_indexer.search import SCHEDULER
-from visagedb_indexer.search.scheduler import CORES
 from visagedb_server.operations import Job
 from visagedb_server.server import Server
 

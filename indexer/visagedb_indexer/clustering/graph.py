@@ -1,14 +1,14 @@
 """The graph of near neighbours: which faces have a cosine above a floor.
 
 Every face keeps its best neighbours; an edge is there when one of its ends keeps the other.
-The work is cut into tiles. Between tiles it can be cancelled, and its state written to a file
-from which another process goes on.
+The work is cut into tiles, and these into pieces that are done on all cores. Between tiles it
+can be cancelled, and its state written to a file from which another process goes on.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,16 @@ from visagedb_indexer.clustering import checkpoint
 from visagedb_indexer.clustering.cells import plan_tiles, restore_tiles
 from visagedb_indexer.clustering.floors import choose_floor
 from visagedb_indexer.clustering.neighbours import Neighbours
+from visagedb_indexer.clustering.threads import Scratch, Threads
 from visagedb_indexer.clustering.tiles import Rows, Tiles, VectorSource, in_blocks, places
 from visagedb_indexer.errors import CancelledError
 
+Found: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
+"""Rows, a neighbour of each, and their cosines; each of shape (m,)."""
+
 NEIGHBOURS_DEFAULT: Final = 10
-_COMPARED_AT_ONCE: Final = 1 << 22
-"""Scores computed in one piece: 16 MiB, which stay in the processor's cache."""
+_COMPARED_AT_ONCE: Final = 1 << 20
+"""Scores computed in one piece: 4 MiB, which stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +88,7 @@ class GraphBuilder:
         self.count = vectors.shape[0]
         self.floor = choose_floor(vectors) if floor is None else floor
         self._neighbours = Neighbours(self.count, neighbours)
+        self._scratch = Scratch(_COMPARED_AT_ONCE)
         self._planned: Tiles | None = None
         self._done = 0
 
@@ -103,13 +108,15 @@ class GraphBuilder:
         Raises:
             CancelledError: `cancelled` said so before a tile.
         """
-        while self._done < self.tiles:
-            if cancelled():
-                raise CancelledError("the clustering was cancelled")
-            for one, other in self._tiles.parts(self._done):
-                self._compare(one, other)
-            self._done += 1
-            yield self._done
+        with Threads() as threads:
+            while self._done < self.tiles:
+                if cancelled():
+                    raise CancelledError("the clustering was cancelled")
+                for found in threads.map(self._compare, self._pieces(self._done)):
+                    for neighbours in found:
+                        self._neighbours.add(*neighbours)
+                self._done += 1
+                yield self._done
 
     def edges(self) -> Edges:
         """The edges found so far."""
@@ -163,26 +170,37 @@ class GraphBuilder:
             self._planned = plan_tiles(self._vectors, self.floor)
         return self._planned
 
-    def _compare(self, one: Rows, other: Rows) -> None:
-        """Compares two sets of rows and keeps what is above the floor, for both ends."""
-        columns = self._vectors[one].T
-        for block in in_blocks(other, max(1, _COMPARED_AT_ONCE // max(columns.shape[1], 1))):
-            scores = self._vectors[block] @ columns
-            # Nearly all rows of a block have no neighbour here: a maximum finds that out at
-            # the speed of memory, and looking for the others costs as much as comparing.
-            near = np.flatnonzero(scores.max(axis=1, initial=-2.0) >= self.floor)
-            if len(near):
-                self._keep(scores[near], places(block)[near], places(one))
+    def _pieces(self, tile: int) -> Iterator[tuple[Rows, Rows]]:
+        """What a tile compares, so cut that a matrix of scores stays in the cache."""
+        for one, other in self._tiles.parts(tile):
+            size = max(1, _COMPARED_AT_ONCE // max(len(places(one)), 1))
+            for block in in_blocks(other, size):
+                yield one, block
 
-    def _keep(
+    def _compare(self, piece: tuple[Rows, Rows]) -> list[Found]:
+        """Compares two sets of rows and finds what is above the floor, for both ends."""
+        one, block = piece
+        columns, vectors = self._vectors[block].T, self._vectors[one]
+        scores = self._scratch.matrix(len(vectors), columns.shape[1])
+        np.matmul(vectors, columns, out=scores)
+        # Nearly all rows of a block have no neighbour here: a maximum finds that out at
+        # the speed of memory, and looking for the others costs as much as comparing.
+        near = np.flatnonzero(scores.max(axis=0, initial=-2.0) >= self.floor)
+        if not len(near):
+            return []
+        return self._best(scores[:, near].T, places(block)[near], places(one))
+
+    def _best(
         self, scores: NDArray[np.float32], rows: NDArray[np.int64], columns: NDArray[np.int64]
-    ) -> None:
-        """Takes in the best of a matrix of scores, for its rows and for its columns."""
+    ) -> list[Found]:
+        """The best of a matrix of scores, for its rows and for its columns."""
         scores[rows[:, None] == columns] = -2.0
+        found = []
         for matrix, one, other in ((scores, rows, columns), (scores.T, columns, rows)):
             least = _least_of_best(matrix, self._neighbours.kept, self.floor)
             i, j = np.nonzero(matrix >= least[:, None])
-            self._neighbours.add(one[i], other[j], matrix[i, j])
+            found.append((one[i], other[j], matrix[i, j]))
+        return found
 
 
 def _least_of_best(scores: NDArray[np.float32], kept: int, floor: float) -> NDArray[np.float32]:

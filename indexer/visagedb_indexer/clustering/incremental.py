@@ -6,6 +6,7 @@ run decides; only that two existing clusters do not come together, so that names
 """
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,7 @@ from visagedb_indexer.clustering.graph import NEIGHBOURS_DEFAULT
 from visagedb_indexer.clustering.neighbours import Neighbours
 from visagedb_indexer.clustering.partition import PldaLinkage
 from visagedb_indexer.clustering.plda import PldaModel, least_evidence
+from visagedb_indexer.clustering.threads import Threads
 from visagedb_indexer.clustering.tiles import VectorSource
 from visagedb_indexer.values import Vector
 
@@ -95,15 +97,22 @@ def _edges(
     """Pairs of a new face and a near one; new faces are numbered after the old ones."""
     count = vectors.shape[0]
     best = Neighbours(len(new), neighbours)
-    for start in range(0, count + len(new), _OLD_ROWS):
-        block = _block(vectors, new, start)
-        for first in range(0, len(new), _NEW_ROWS):
-            scores = new[first : first + _NEW_ROWS] @ block.T
-            near = np.flatnonzero(scores.max(axis=1, initial=-2.0) >= floor)
-            i, j = np.nonzero(scores[near] >= floor)
-            rows, others, found = near[i] + first, j + start, scores[near[i], j]
-            apart = rows + count != others
-            best.add(rows[apart], others[apart], found[apart])
+
+    def compare(
+        piece: tuple[int, int],
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        start, first = piece
+        scores = new[first : first + _NEW_ROWS] @ _block(vectors, new, start).T
+        near = np.flatnonzero(scores.max(axis=1, initial=-2.0) >= floor)
+        i, j = np.nonzero(scores[near] >= floor)
+        rows, others, found = near[i] + first, j + start, scores[near[i], j]
+        apart = rows + count != others
+        return rows[apart], others[apart], found[apart]
+
+    pieces = product(range(0, count + len(new), _OLD_ROWS), range(0, len(new), _NEW_ROWS))
+    with Threads() as threads:
+        for found in threads.map(compare, pieces):
+            best.add(*found)
     near_rows, near_others, _ = best.pairs()
     return near_rows, near_others
 

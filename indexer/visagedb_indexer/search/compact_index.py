@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visagedb_indexer import limits
+from visagedb_indexer.cores import CORES
 from visagedb_indexer.search.compact import Codec, Segment
-from visagedb_indexer.search.scheduler import CORES
 from visagedb_indexer.values import Vector
 
 _Found: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]

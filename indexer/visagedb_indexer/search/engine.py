@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visagedb_indexer import limits
+from visagedb_indexer.cores import CORES
 from visagedb_indexer.errors import CancelledError, DeadlineExceededError
 from visagedb_indexer.search.audit import Audit
 from visagedb_indexer.search.builder import IndexBuilder
@@ -27,7 +28,7 @@ from visagedb_indexer.search.compact_scan import Codes, search_compact
 from visagedb_indexer.search.exact import check_deadline, search_exact
 from visagedb_indexer.search.faces_table import LOOSE, NO_OWNER, FacesTable
 from visagedb_indexer.search.protocol import Hit, SearchRequest, VectorSource
-from visagedb_indexer.search.scheduler import CORES, Lane, Scheduler
+from visagedb_indexer.search.scheduler import Lane, Scheduler
 from visagedb_indexer.search.snapshot import Snapshot
 from visagedb_indexer.values import FaceScope, Vector
 

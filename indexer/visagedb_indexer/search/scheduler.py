@@ -11,7 +11,6 @@ There is no thread of its own here. The callers' threads do the work, each for s
 beside itself.
 """
 
-import os
 import threading
 import time
 from collections import deque
@@ -19,13 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from queue import Empty, SimpleQueue
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from visagedb_indexer import cancellation, telemetry
+from visagedb_indexer.cores import CORES
 from visagedb_indexer.errors import CancelledError, DeadlineExceededError
 from visagedb_indexer.telemetry import Measure
-
-CORES: Final = len(os.sched_getaffinity(0))
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")

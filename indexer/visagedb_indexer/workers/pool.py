@@ -1,7 +1,6 @@
 """A pool of embedding processes with one queue."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Final
 
 from visagedb_indexer import limits
 from visagedb_indexer.choice import Choice
+from visagedb_indexer.cores import CORES
 from visagedb_indexer.errors import (
     EmptyImageError,
     ImageCrashedWorkerError,
@@ -84,7 +84,7 @@ class WorkerPool:
             tuple(str(Path(path).absolute()) for path in card_paths),
             precision,
             device,
-            threads_per_worker or max(1, len(os.sched_getaffinity(0)) // count),
+            threads_per_worker or max(1, CORES // count),
             niceness,
             (memory_bytes_max or 0) if device == "cpu" else 0,
         )

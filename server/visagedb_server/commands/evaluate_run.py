@@ -1,6 +1,5 @@
 """One run of `visagedb evaluate`: faces, figures, and where they are shown."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.progress import (
 
 from visagedb._cli._session import Session
 from visagedb_indexer.choice import Choice
+from visagedb_indexer.cores import CORES
 from visagedb_indexer.evaluation import (
     Bootstrap,
     Evaluation,
@@ -111,7 +111,7 @@ def _measure(session: Session, request: Request) -> tuple[Subject, Evaluation]:
         choice=Choice(request.face),
         flip=request.flip,
         precision=request.precision,
-        workers=request.workers or len(os.sched_getaffinity(0)),
+        workers=request.workers or CORES,
         cache=request.cache,
     )
     if request.pairs is not None:
